@@ -1,0 +1,195 @@
+"""One request under way, and what becomes of it: the one object every stage reads and fills in.
+
+It takes the place of aiohttp's request object (`web.Server` asks for `_finish`, `_cancel` and
+`_task`), because that one costs more than all of our checks. Headers and target keep the bytes
+that came; nothing here interprets a credential.
+
+Lifetimes: `message`, `payload`, `connection` come from the parser; `route`, `identity`, `limits`
+are filled in by the pipeline, in this order; the fields below them are for log and metrics.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import StreamReader
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDictProxy
+
+from gateway.errors import PayloadTooLarge
+
+if TYPE_CHECKING:
+    from gateway.limits import Decision
+
+
+class RouteLabels(Protocol):
+    """What log and metrics say of a route; from the route table, never from a request."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def pattern(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who was admitted, and by which pattern. `headers` are the ready head lines for the backend.
+
+    Made once per credential and remembered with it; `head_lines` in `proxy/headers.py` makes the
+    bytes (each line ends with CRLF).
+    """
+
+    pattern: str
+    user_id: int | None = None
+    email: str | None = None
+    plan: str | None = None
+    key_id: str | None = None
+    headers: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer made by the gateway itself."""
+
+    status: int
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    content_type: str | None = "application/json"
+
+
+def json_answer(
+    status: int, value: Any, headers: tuple[tuple[str, str], ...] = ()
+) -> Answer:
+    """`value` as JSON in the platform's form: UTF-8 as it is, a space after colon and comma."""
+    return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
+
+
+class ClientConnection(Protocol):
+    """What an exchange needs of the client's connection (`server.py` has the real one)."""
+
+    transport: asyncio.Transport | None
+    peer: str
+
+    async def drained(self) -> None:
+        """Return when the client has taken enough of what was written."""
+
+
+class Exchange:
+    """A request, from its parsed head to its log line."""
+
+    __slots__ = (
+        "_task",
+        "answered",
+        "body",
+        "body_received_bytes",
+        "cancel",
+        "client_ip",
+        "close_after",
+        "connection",
+        "failure",
+        "identity",
+        "limits",
+        "message",
+        "payload",
+        "refusal",
+        "request_id",
+        "route",
+        "sent_bytes",
+        "started",
+        "status",
+        "upstream_seconds",
+        "wants_continue",
+    )
+
+    def __init__(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: ClientConnection,
+        started: float,
+    ) -> None:
+        self.message = message
+        self.payload = payload
+        self.connection = connection
+        self.started = started  # loop time, seconds
+        self.client_ip = ""
+        self.request_id = ""
+        self.route: RouteLabels | None = None
+        self.identity: Identity | None = None
+        self.limits: tuple[Decision, ...] = ()
+        self.body: bytes | None = None  # whole, once `read_body` was called
+        self.body_received_bytes = 0
+        self.wants_continue = False
+        self.answered = False  # the first byte of an answer has been written
+        self.close_after = False  # the client's connection can't carry another request
+        self.cancel: Callable[[], None] | None = None  # called when the client leaves
+        self.status = 0
+        self.sent_bytes = 0
+        self.refusal: str | None = None  # an error's `reason`
+        self.failure: BaseException | None = None
+        self.upstream_seconds: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def method(self) -> str:
+        return self.message.method
+
+    @property
+    def target(self) -> str:
+        """Path and query, as they came (surrogate escapes for bytes beyond ASCII)."""
+        return self.message.path
+
+    @property
+    def path(self) -> str:
+        """The target without its query, as it came: not decoded."""
+        return self.message.path.partition("?")[0]
+
+    @property
+    def headers(self) -> CIMultiDictProxy[str]:
+        return self.message.headers
+
+    @property
+    def gone(self) -> bool:
+        """Has the client left?"""
+        return self.connection.transport is None
+
+    def send_continue(self) -> None:
+        """Tell a client that waits with its body to send it (RFC 9110 §10.1.1); once."""
+        if self.wants_continue:
+            self.wants_continue = False
+            transport = self.connection.transport
+            if transport is not None:
+                transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def read_body(self, limit_bytes: int) -> bytes:
+        """The whole body, read once and kept in `body`.
+
+        Raises PayloadTooLarge as soon as its length is known to pass `limit_bytes`.
+        """
+        if self.body is not None:
+            return self.body
+        declared = self.message.headers.get("Content-Length")
+        if declared is not None and int(declared) > limit_bytes:
+            raise PayloadTooLarge(limit_bytes)
+        self.send_continue()
+        parts: list[bytes] = []
+        total = 0
+        while chunk := await self.payload.readany():
+            total += len(chunk)
+            if total > limit_bytes:
+                raise PayloadTooLarge(limit_bytes)
+            parts.append(chunk)
+        self.body_received_bytes = total
+        self.body = b"".join(parts)
+        return self.body
+
+    # What aiohttp's connection calls on its request object.
+
+    def _finish(self) -> None:
+        pass
+
+    def _cancel(self, _exc: BaseException) -> None:
+        if self.cancel is not None:
+            self.cancel()

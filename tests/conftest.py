@@ -1,0 +1,187 @@
+"""The real parts tests run on: Redis servers, and the store on each of its backends.
+
+Rules: a test that wants Redis fails where there is no `redis-server`, it never skips. Servers
+listen on 127.0.0.1 alone, on a free port, and end with the tests; each is ended by its own id.
+`redis_url` is one server for the whole session, emptied before each test. `redis_process` is a
+server of the test's own, to be stopped, killed, paused and started again with its data.
+"""
+
+import asyncio
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from gateway.settings import StoreSettings
+from gateway.store.redis import Store
+
+START_ATTEMPTS = 5
+DEADLINE_SECONDS = 10.0
+STORE_TIMEOUT_SECONDS = 2.0  # generous: a busy machine is not an outage
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+class RedisProcess:
+    """One redis-server of ours. `durable` keeps its data over a restart."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.fail("no redis-server on PATH: `make test` installs one", pytrace=False)
+        self._program = program
+        self._folder = folder
+        self._durable = durable
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def client(self) -> redis.Redis:
+        """A plain client, as billing or redis-cli would be one."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def start(self) -> None:
+        """Start it and wait until it answers. The first start may choose another port."""
+        first = self._process is None
+        for _ in range(START_ATTEMPTS):
+            self._launch()
+            if self._answers():
+                return
+            self.kill()
+            if first:
+                self.port = free_port()
+        log = (self._folder / "redis.log").read_text(errors="replace")
+        pytest.fail(f"redis-server did not start:\n{log}", pytrace=False)
+
+    def stop(self) -> None:
+        """End it as an operator would: connections close, durable data is on disk."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Connections stay open and nothing answers: what a hung host looks like."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _launch(self) -> None:
+        command = [self._program, "--bind", "127.0.0.1", "--port", str(self.port)]
+        command += ["--dir", str(self._folder), "--save", "", "--daemonize", "no"]
+        command += ["--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"]
+        with (self._folder / "redis.log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        with self.client() as client:
+            while time.monotonic() < deadline and self._process.poll() is None:
+                try:
+                    # Another server could have taken the port in between: ask who it is.
+                    if client.info("server")["process_id"] == self._process.pid:
+                        return True
+                except redis.RedisError:
+                    pass
+                time.sleep(0.01)
+        return False
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(how)
+        self._process.send_signal(signal.SIGCONT)
+        try:
+            self._process.wait(DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisProcess]:
+    """The session's server, without persistence. Tests ask for `redis_url`."""
+    server = RedisProcess(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisProcess) -> str:
+    """A real, empty Redis."""
+    with redis_server.client() as client:
+        client.flushall()
+    return redis_server.url
+
+
+@pytest.fixture
+def redis_process(tmp_path: Path) -> Iterator[RedisProcess]:
+    """A running Redis of this test's own that keeps its data over a restart."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisProcess(folder, durable=True)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+async def memory_store() -> AsyncIterator[Store]:
+    """A new, empty embedded store."""
+    opened = await Store.open(StoreSettings(url="memory://", timeout=STORE_TIMEOUT_SECONDS))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def real_store(redis_url: str) -> AsyncIterator[Store]:
+    """The store on a real, empty Redis."""
+    opened = await Store.open(StoreSettings(url=redis_url, timeout=STORE_TIMEOUT_SECONDS))
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """The store on each of its backends."""
+    name = "memory_store" if request.param == "memory" else "real_store"
+    opened = request.getfixturevalue(name)
+    assert isinstance(opened, Store)
+    return opened
+
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Return as soon as `condition` holds; fail when it does not within a generous deadline."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        outcome = condition()
+        if not isinstance(outcome, bool):
+            outcome = await outcome
+        if outcome:
+            return
+        assert time.monotonic() < deadline, "the condition did not come to hold"
+        await asyncio.sleep(0.005)
