@@ -221,6 +221,17 @@ class BinanceFailed(GatewayError):
         super().__init__(f"Binance请求失败: {cause}")
 
 
+class ClientGone(GatewayError):
+    """The client left before its answer was whole; 499 stands in log and metrics alone."""
+
+    status = 499
+    fault = Fault.CLIENT
+    reason = "client_gone"
+
+    def __init__(self) -> None:
+        super().__init__("Client Closed Request")
+
+
 class ConfigurationError(Exception):
     """What is wrong with settings or routes, each with file, line and column; for the operator."""
 

@@ -66,14 +66,24 @@ def json_answer(
     return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
 
 
+class Flow(Protocol):
+    """Who writes to the client right now, and must wait while the client is slow."""
+
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
 class ClientConnection(Protocol):
     """What an exchange needs of the client's connection (`server.py` has the real one)."""
 
     transport: asyncio.Transport | None
     peer: str
+    secure: bool
+    draining: bool
+    flow: "Flow | None"
 
-    async def drained(self) -> None:
-        """Return when the client has taken enough of what was written."""
+    def switch(self, protocol: Any) -> None:
+        """From here on the client's bytes go to `protocol.feed_data` as they come."""
 
 
 class Exchange:
@@ -92,6 +102,7 @@ class Exchange:
         "identity",
         "limits",
         "message",
+        "own_lines",
         "payload",
         "refusal",
         "request_id",
@@ -116,6 +127,7 @@ class Exchange:
         self.started = started  # loop time, seconds
         self.client_ip = ""
         self.request_id = ""
+        self.own_lines = b""  # what the gateway adds to the head of whatever answer goes out
         self.route: RouteLabels | None = None
         self.identity: Identity | None = None
         self.limits: tuple[Decision, ...] = ()
@@ -123,7 +135,9 @@ class Exchange:
         self.body_received_bytes = 0
         self.wants_continue = False
         self.answered = False  # the first byte of an answer has been written
-        self.close_after = False  # the client's connection can't carry another request
+        # The client's connection can't carry another request: it says so, or the body came in
+        # chunks (aiohttp's parser gives a chunked body's trailers to the request behind it).
+        self.close_after = message.should_close or message.chunked
         self.cancel: Callable[[], None] | None = None  # called when the client leaves
         self.status = 0
         self.sent_bytes = 0

@@ -1,0 +1,1 @@
+"""What operators see of the gateway: metrics, the access log, and the process's own log."""

@@ -1,0 +1,57 @@
+"""Pattern 4: users of the native apps, by `Authorization: Bearer <app-jwt>` (RFC 6750).
+
+The token is verified here (signature, issuer, audience, times), and then its user: one who is
+unknown, or who has ended all tokens since this one was issued, is refused like a bad token.
+"""
+
+from gateway.auth.base import Authenticator, identity
+from gateway.errors import REALM, Forbidden, Unauthenticated
+from gateway.exchange import Exchange, Identity
+from gateway.identity.tokens import AppTokens
+from gateway.identity.users import Users
+
+CHALLENGE = f'Bearer realm="{REALM}"'
+INVALID = f'{CHALLENGE}, error="invalid_token"'
+REPEATED = f'{CHALLENGE}, error="invalid_request"'
+
+
+class AppToken(Authenticator):
+    """Asks for a valid app token that carries every one of `scope`."""
+
+    pattern = "app_token"
+
+    def __init__(self, tokens: AppTokens, users: Users, scope: frozenset[str]) -> None:
+        self._tokens = tokens
+        self._users = users
+        self._scope = scope
+
+    async def authenticate(self, exchange: Exchange) -> Identity:
+        claims = self._tokens.verify(_bearer(exchange))
+        user = await self._users.get(claims.user_id)
+        if user is None or claims.issued_at < (user.tokens_valid_after or 0):
+            raise Unauthenticated(
+                "Invalid or expired token", reason="revoked_token", challenge=INVALID
+            )
+        if not self._scope <= claims.scope:
+            needed = " ".join(sorted(self._scope))
+            challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'
+            raise Forbidden(
+                "The token does not have the scope this endpoint requires",
+                reason="insufficient_scope",
+                headers=(("WWW-Authenticate", challenge),),
+            )
+        return identity(self.pattern, user.id, user.email, user.plan)
+
+
+def _bearer(exchange: Exchange) -> str:
+    """The one bearer token that was sent. Raises Unauthenticated: none, several, another scheme."""
+    sent = exchange.headers.getall("Authorization", ())
+    if len(sent) > 1:
+        raise Unauthenticated(
+            "More than one Authorization header", reason="repeated_credential", challenge=REPEATED
+        )
+    scheme, _, token = sent[0].partition(" ") if sent else ("", "", "")
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Not authenticated", reason="missing_token", challenge=CHALLENGE)
+    return token

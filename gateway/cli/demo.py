@@ -1,0 +1,49 @@
+"""`gateway demo`: the whole product on this machine, and curl lines that show it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from gateway.demo.ports import DemoError, Ports
+from gateway.demo.run import run_check, run_demo
+
+
+def demo(
+    check: Annotated[
+        bool, typer.Option("--check", help="Run all lines, print a table, exit 0 or 1.")
+    ] = False,
+    port: Annotated[int | None, typer.Option(help="The gateway's port [8080].")] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Its admin port [9901].")] = None,
+    market_data_port: Annotated[int | None, typer.Option(help="[9001]")] = None,
+    strategy_port: Annotated[int | None, typer.Option(help="[9002]")] = None,
+    identity_port: Annotated[
+        int | None, typer.Option(help="Stand-ins for Google, Apple and Binance [9003].")
+    ] = None,
+    routes: Annotated[
+        Path | None, typer.Option(help="Another route table than the shipped one.")
+    ] = None,
+) -> None:
+    """Run gateway, backends and an identity provider here, and print curl lines to try them.
+
+    Port 0 takes any free one, as --check does where none is given.
+
+    Example: gateway demo --port 8088
+    """
+    usual = Ports.free() if check else Ports()
+    ports = Ports(
+        gateway=usual.gateway if port is None else port,
+        admin=usual.admin if admin_port is None else admin_port,
+        market_data=usual.market_data if market_data_port is None else market_data_port,
+        strategy=usual.strategy if strategy_port is None else strategy_port,
+        identity=usual.identity if identity_port is None else identity_port,
+    )
+    console = Console()
+    try:
+        code = run_check(ports, routes, console) if check else run_demo(ports, routes, console)
+    except DemoError as error:
+        Console(stderr=True).print(Text(f"gateway demo: {error}", style="red"), soft_wrap=True)
+        code = 1
+    raise typer.Exit(code)

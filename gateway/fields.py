@@ -1,0 +1,246 @@
+"""The forms that single fields of settings and routes may have, each with its own complaint.
+
+A validator here raises ValueError with the rest of a sentence that begins with the field's name;
+it never repeats a value that may be, or hold, a secret.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, Strict
+
+from gateway.yamlfile import Unset, did_you_mean
+
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 §5.6.2
+STORE_SCHEMES = ("memory", "redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+# Fields that are of one connection, or that say where a message ends: never to be set by hand.
+FRAMING = frozenset(
+    {
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*").fullmatch
+_PLAN = re.compile(r"[a-z0-9][a-z0-9_-]*").fullmatch
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?").fullmatch
+_BYTES = re.compile(r"([0-9]+) ?([a-z]*)").fullmatch
+
+
+def _text(value: str) -> str:
+    if not value or value != value.strip() or not value.isprintable():
+        raise ValueError("must be text without spaces around it or control characters")
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME(value) or len(value) > 64:
+        raise ValueError("must be 1 to 64 letters, digits, '.', '_' or '-', as in my-orders")
+    return value
+
+
+def _plan(value: str) -> str:
+    if not _PLAN(value):
+        raise ValueError("must be lower-case letters, digits, '_' or '-', as in standard")
+    return value
+
+
+def _host(value: str) -> str:
+    if not _HOST(value):
+        raise ValueError("must be a host name without port, as in api.example.com")
+    return value.lower()
+
+
+def _header_name(value: str) -> str:
+    if not TOKEN(value):
+        raise ValueError("must be a header's name, as in X-Backend-Key")
+    return value
+
+
+def _header_value(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if any(ord(c) < 32 or ord(c) == 127 for c in text) or text != text.strip():
+        raise ValueError("must be one line without control characters or spaces around it")
+    return value
+
+
+def _visible(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not re.fullmatch(r"[!-~]+", value.get_secret_value()):
+        raise ValueError("must be one or more visible ASCII characters, without spaces")
+    return value
+
+
+def _token_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and len(value.get_secret_value().encode()) < 32:
+        raise ValueError("must have at least 32 bytes; `openssl rand -base64 48` makes one")
+    return value
+
+
+def _vault_secret(value: SecretStr | None) -> SecretStr | None:
+    if value is None:
+        return None
+    try:
+        key = base64.b64decode(value.get_secret_value(), validate=True)
+    except (binascii.Error, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise ValueError("must be base64 of exactly 32 bytes; `openssl rand -base64 32` makes one")
+    return value
+
+
+def _unset_is_none(value: Any) -> Any:
+    """A secret may wait for its variable; what can't do without it says so later."""
+    return None if isinstance(value, Unset) else value
+
+
+def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    if isinstance(value, Unset):
+        raise ValueError(f"{value}; set it")  # noqa: TRY004  # pydantic takes no other for a problem
+    try:
+        meant = ipaddress.ip_network(str(value), strict=False)
+        if meant.network_address == ipaddress.ip_interface(str(value)).ip:
+            return meant
+    except ValueError:
+        raise ValueError("must be an address or a network, as in 10.0.0.0/8") from None
+    raise ValueError(f"names one address inside a network; did you mean '{meant}'?")
+
+
+def _url_path(value: str) -> str:
+    if not re.fullmatch(r"/[!-~]*", value) or "?" in value or "#" in value:
+        raise ValueError("must be a path that begins with '/', without query, as in /health")
+    return value
+
+
+def _url(value: str) -> str:
+    if not _is_http(value):
+        raise ValueError("must be an address, as in https://example.com/path")
+    return value
+
+
+def _target(value: str) -> str:
+    parts = urlsplit(value) if _is_http(value) else None
+    if parts is None or parts.query or parts.fragment or "?" in value or "#" in value:
+        raise ValueError("must be http:// or https://, host and port, as in http://10.0.0.5:9001")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not hold a user or password; send them in the upstream's headers")
+    if parts.path not in ("", "/"):
+        raise ValueError("must end after host and port; a path comes from the request")
+    return value.removesuffix("/")
+
+
+def _origin(value: str) -> str:
+    if value == "*":
+        return value
+    parts = urlsplit(value) if _is_http(value) else None
+    if parts is None or value != f"{parts.scheme}://{parts.netloc}" or parts.username is not None:
+        raise ValueError('must be "*" or scheme and host alone, as in https://app.example.com')
+    return value
+
+
+def _is_http(value: str) -> bool:
+    """Is it an http or https URL with a host, and a port that can be?"""
+    if not re.fullmatch(r"[!-~]+", value):
+        return False
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
+
+
+def _store_url(value: str) -> str:
+    """Its shape; the store connects later. The URL may hold a password: it is never repeated."""
+    scheme, separator, rest = value.partition("://")
+    if not separator or scheme not in STORE_SCHEMES:
+        hint = did_you_mean(scheme, STORE_SCHEMES) if separator and len(scheme) < 16 else ""
+        hint = hint if "did you mean" in hint else ""
+        raise ValueError(f"must begin with {', '.join(f'{s}://' for s in STORE_SCHEMES)}{hint}")
+    place = rest.partition("?")[0]
+    address, _, path = place.rpartition("@")[2].partition("/")
+    if scheme == "memory":
+        good, form = not rest, "memory://"
+    elif scheme == "unix":
+        good, form = place.rpartition("@")[2].startswith("/"), "unix:///run/redis/redis.sock"
+    elif scheme == "redis+sentinel":
+        good = _addresses(address) and bool(re.fullmatch(r"[^/]+(/[0-9]*)?", path))
+        form = "redis+sentinel://host:26379,host:26379/master/0"
+    elif scheme == "redis+cluster":
+        good = _addresses(address) and path in ("", "0")
+        form = "redis+cluster://host:6379,host:6379"
+    else:
+        good = _addresses(address) and "," not in address and bool(re.fullmatch("[0-9]*", path))
+        form = f"{scheme}://host:6379/0"
+    if not good:
+        raise ValueError(f"isn't a complete address of this kind; write it as in {form}")
+    return value
+
+
+def _addresses(text: str) -> bool:
+    """Is `text` host:port, one or several with commas between?"""
+    for one in text.split(","):
+        match = re.fullmatch(r"(?:[A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?", one)
+        if match is None or (match[1] is not None and not 0 < int(match[1]) < 65536):
+            return False
+    return True
+
+
+def _byte_count(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    match = _BYTES(value.lower())
+    if match is None or match[2] not in UNITS:
+        raise ValueError("must be a number of bytes, as in 1048576 or 1MiB")
+    return int(match[1]) * UNITS[match[2]]
+
+
+Number = Annotated[float, Strict()]
+Count = Annotated[int, Strict()]
+Flag = Annotated[bool, Strict()]
+Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
+ByteCount = Annotated[
+    int,
+    Strict(),
+    Field(ge=0),
+    BeforeValidator(_byte_count, json_schema_input_type=int | str),
+]
+Text = Annotated[str, AfterValidator(_text)]
+Name = Annotated[str, AfterValidator(_name)]
+PlanName = Annotated[str, AfterValidator(_plan)]
+HostName = Annotated[str, AfterValidator(_host)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+Network = Annotated[
+    ipaddress.IPv4Network | ipaddress.IPv6Network,
+    PlainValidator(_network, json_schema_input_type=str),
+]
+UrlPath = Annotated[str, AfterValidator(_url_path)]
+Url = Annotated[str, AfterValidator(_url)]
+Target = Annotated[str, AfterValidator(_target)]
+Origin = Annotated[str, AfterValidator(_origin)]
+StoreUrl = Annotated[str, AfterValidator(_store_url)]
+VisibleSecret = Annotated[
+    SecretStr | None, BeforeValidator(_unset_is_none), AfterValidator(_visible)
+]
+TokenSecret = Annotated[
+    SecretStr | None, BeforeValidator(_unset_is_none), AfterValidator(_token_secret)
+]
+VaultSecret = Annotated[
+    SecretStr | None, BeforeValidator(_unset_is_none), AfterValidator(_vault_secret)
+]

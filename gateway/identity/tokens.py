@@ -1,0 +1,159 @@
+"""The app token of pattern 4: issued at sign-in, verified on every request of a user's route.
+
+An HS256 JWT (RFC 7519) whose `kid` names one of the configured secrets: the first signs, all
+verify, so a secret is replaced by putting a new one before it and taking the old one away a
+lifetime later. Claims: iss, aud, sub (the user id, in digits), iat, nbf, exp, jti, scope (words,
+RFC 8693 §4.2) and ver, the version of this very list.
+
+Verifying costs 35 µs, so verified tokens are remembered by their sha256 until they expire. Whether
+the user's tokens have been revoked since is not known here; the pattern asks that each time.
+"""
+
+import re
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import jwt
+
+from gateway.errors import DependencyUnavailable, Unauthenticated
+from gateway.identity import jose
+from gateway.identity.users import User
+from gateway.settings import AppTokenSettings
+
+MAX_TOKEN_LENGTH = 4096  # characters; ours have about 350
+VERSION = 1
+DEFAULT_SCOPE = "user"
+CLOCK_SKEW_SECONDS = 30  # between gateways: for iat and nbf, not for exp
+REMEMBERED_TOKENS = 100_000
+CHALLENGE = 'Bearer realm="primit", error="invalid_token"'  # RFC 6750 §3
+
+_USER_ID = re.compile(r"[1-9][0-9]{0,17}")
+_REQUIRED = ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "ver"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified app token says. Times are Unix seconds."""
+
+    user_id: int
+    expires_at: float
+    issued_at: float
+    jti: str
+    scope: frozenset[str]
+
+
+class AppTokens:
+    """Issues and verifies app tokens. `clock` is Unix seconds."""
+
+    def __init__(
+        self,
+        settings: AppTokenSettings,
+        *,
+        clock: Callable[[], float] = time.time,
+        remember: int = REMEMBERED_TOKENS,
+    ) -> None:
+        self._issuer = settings.issuer
+        self._audience = settings.audience
+        self._lifetime_seconds = settings.lifetime
+        self._secrets = {
+            entry.id: entry.secret.get_secret_value().encode()
+            for entry in settings.secrets
+            if entry.secret is not None
+        }
+        self._clock = clock
+        self._remember = remember
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+
+    def issue(self, user: User, scope: str = DEFAULT_SCOPE) -> str:
+        """A new token for `user`. `scope` is words with a space between."""
+        key_id, secret = next(iter(self._usable_secrets().items()))
+        # iat keeps its fraction: a token issued in the second of a revocation is before or after.
+        now = round(self._clock(), 3)
+        claims = {
+            "iss": self._issuer,
+            "aud": self._audience,
+            "sub": str(user.id),
+            "iat": now,
+            "nbf": int(now),
+            "exp": int(now + self._lifetime_seconds),
+            "jti": secrets.token_urlsafe(16),
+            "scope": scope,
+            "ver": VERSION,
+        }
+        return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": key_id})
+
+    def verify(self, token: str) -> Claims:
+        """What `token` says. Raises Unauthenticated."""
+        if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
+            raise _refused()
+        digest = sha256(token.encode()).digest()
+        claims = self._verified.get(digest)
+        if claims is None:
+            claims = self._judge(token)
+            self._verified[digest] = claims
+            if len(self._verified) > self._remember:
+                self._verified.popitem(last=False)
+        elif claims.expires_at <= self._clock():
+            del self._verified[digest]
+            raise _refused("expired_token")
+        else:
+            self._verified.move_to_end(digest)
+        return claims
+
+    def _judge(self, token: str) -> Claims:
+        usable = self._usable_secrets()
+        try:
+            unverified = jose.read(token, max_length=MAX_TOKEN_LENGTH)
+            secret = usable.get(unverified.key_id)
+            if secret is None:
+                raise _refused()
+            claims = jwt.decode(
+                token,
+                secret,
+                algorithms=["HS256"],
+                issuer=self._issuer,
+                audience=self._audience,
+                # Times are judged below, by our clock.
+                options={
+                    "require": _REQUIRED,
+                    "strict_aud": True,
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
+                },
+            )
+            return self._judge_claims(claims)
+        except (jwt.PyJWTError, jose.MalformedTokenError):
+            raise _refused() from None
+
+    def _judge_claims(self, claims: dict[str, Any]) -> Claims:
+        now = self._clock()
+        issued_at, expires_at = jose.seconds(claims, "iat"), jose.seconds(claims, "exp")
+        not_before = max(issued_at, jose.seconds(claims, "nbf"))
+        user_id, token_id, scope = claims["sub"], claims["jti"], claims["scope"]
+        if (
+            not_before > now + CLOCK_SKEW_SECONDS
+            or not _USER_ID.fullmatch(user_id)
+            or not isinstance(token_id, str)
+            or not isinstance(scope, str)
+            or type(claims["ver"]) is not int
+            or claims["ver"] != VERSION
+        ):
+            raise _refused()
+        if expires_at <= now:
+            raise _refused("expired_token")
+        return Claims(int(user_id), expires_at, issued_at, token_id, frozenset(scope.split()))
+
+    def _usable_secrets(self) -> dict[str, bytes]:
+        if not self._secrets:
+            raise DependencyUnavailable(reason="token_secret_unset", retry_after=60)
+        return self._secrets
+
+
+def _refused(reason: str = "invalid_token") -> Unauthenticated:
+    return Unauthenticated("Invalid or expired token", reason=reason, challenge=CHALLENGE)

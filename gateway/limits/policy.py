@@ -1,0 +1,61 @@
+"""What a limit allows, what was decided about one request, and how clients are told of both.
+
+Terms: a *bucket* is what a policy counts by (an address, or a network); a *window* slides, it is
+the last `window` seconds; a *block* refuses a bucket for a while because it exceeded its limit.
+The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
+"""
+
+import re
+from dataclasses import dataclass
+
+# It stands in a header's string and in Redis keys. A name of hexadecimal digits alone could be the
+# first group of an IPv6 address there: `gw:ip:{name}:{bucket}` must not be some `gw:ip:{bucket}`.
+NAME = re.compile(r"(?![0-9a-f]+\Z)[a-z][a-z0-9._-]{0,63}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`requests` in any `window` seconds; who exceeds that is blocked for `block` seconds.
+
+    `block` 0: refused requests are not counted and nobody is blocked. Raises ValueError.
+    """
+
+    name: str
+    requests: int
+    window: int = 60
+    block: int = 0
+
+    def __post_init__(self) -> None:
+        if not NAME(self.name) or self.name == "block":
+            raise ValueError(f"not a name for a policy: {self.name!r}")
+        if self.requests < 1 or self.window < 1 or self.block < 0:
+            raise ValueError(f"policy {self.name}: requests and window from 1, block from 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of one request under one policy.
+
+    `remaining` is what is left of the quota as far as this worker knows, never more than there
+    is. `reset` is the whole seconds until the oldest counted request leaves the window (0 to
+    `window`). A request that was refused has `retry_after` whole seconds, at least 1; `blocked`
+    says that it was refused for what the bucket did before.
+    """
+
+    policy: Policy
+    admitted: bool
+    remaining: int
+    reset: int
+    blocked: bool
+    retry_after: int
+
+
+def policy_header(policy: Policy) -> str:
+    """An item of `RateLimit-Policy`."""
+    return f'"{policy.name}";q={policy.requests};w={policy.window}'
+
+
+def ratelimit(decision: Decision) -> str:
+    """An item of `RateLimit`. With a `Retry-After`, `t` names the same moment as that does."""
+    seconds = decision.retry_after or decision.reset
+    return f'"{decision.policy.name}";r={decision.remaining};t={seconds}'

@@ -1,0 +1,140 @@
+"""The client's side: aiohttp's low-level server, made fit for an edge.
+
+aiohttp's connection parses, keeps alive and lingers; this one differs from it where a gateway
+must: its request object is our `Exchange`, a parse error is answered in our form and echoes
+nothing, bodies are never decompressed, and a slow client is told to whoever writes to it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import HttpVersion10, web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from gateway.errors import BadRequest, HeadersTooLarge, RequestLineTooLong
+from gateway.exchange import Exchange, Flow
+from gateway.pipeline import Gateway, Written
+from gateway.settings import Bounds
+
+# Stands in for a head that could not be parsed: nothing of it is repeated anywhere.
+UNREADABLE = RawRequestMessage(
+    "UNKNOWN",
+    "-",
+    HttpVersion10,
+    CIMultiDictProxy(CIMultiDict()),
+    (),
+    True,  # noqa: FBT003  # should_close
+    None,
+    False,  # noqa: FBT003  # upgrade
+    False,  # noqa: FBT003  # chunked
+    URL("/"),
+)
+
+
+class ClientConnection(RequestHandler):
+    """One connection of a client."""
+
+    __slots__ = ("draining", "flow", "peer", "secure")
+
+    def __init__(self, manager: "Listener", **options: Any) -> None:
+        super().__init__(manager, **options)
+        self.peer = ""
+        self.secure = False
+        self.flow: Flow | None = None
+        self.draining = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else "127.0.0.1"  # a unix socket is local
+        self.secure = transport.get_extra_info("sslcontext") is not None
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.flow is not None:
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.flow is not None:
+            self.flow.resume_reading()
+
+    def switch(self, protocol: Any) -> None:
+        self.set_parser(protocol)
+
+    def drain(self) -> None:
+        """Take no further request; the one under way may finish."""
+        self.draining = True
+        if not self._request_in_progress:
+            self.close()
+
+    def _make_error_handler(
+        self, err_info: Any
+    ) -> Callable[[Any], Awaitable[web.StreamResponse]]:
+        manager = self._manager
+        assert isinstance(manager, Listener)
+        complaint = manager.complaint(err_info.exc)
+
+        async def refuse(exchange: Any) -> Any:
+            return await manager.gateway.handle(exchange, complaint)
+
+        return refuse
+
+
+class Listener(web.Server):
+    """Accepts connections for a `Gateway`; call it for a connection's protocol object."""
+
+    def __init__(self, gateway: Gateway, bounds: Bounds) -> None:
+        super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
+        self.gateway = gateway
+        self._request_line_bytes = bounds.request_line
+        # aiohttp tells the two kinds of too long lines apart by nothing but the limit it names.
+        field_bytes = bounds.headers + (bounds.headers == bounds.request_line)
+        self._options: dict[str, Any] = {
+            "loop": self._loop,
+            "keepalive_timeout": bounds.keep_alive,
+            "access_log": None,
+            "max_line_size": bounds.request_line,
+            "max_field_size": field_bytes,
+            "max_headers": bounds.header_fields,
+            "auto_decompress": False,
+        }
+
+    def __call__(self) -> RequestHandler:
+        return ClientConnection(self, **self._options)
+
+    async def _handle(self, exchange: Any) -> Written:
+        return await self.gateway.handle(exchange)
+
+    def _exchange(
+        self,
+        message: RawRequestMessage,
+        payload: Any,
+        protocol: Any,
+        _writer: object,
+        _task: object,
+    ) -> Exchange:
+        if not isinstance(message.headers, CIMultiDictProxy):
+            message = UNREADABLE
+        return Exchange(message, payload, protocol, self._loop.time())
+
+    def complaint(self, error: BaseException | None) -> BadRequest:
+        """The parser's error in our words (RFC 9110 §15.5.15, RFC 6585 §5)."""
+        if isinstance(error, LineTooLong):
+            if error.args[1] == self._request_line_bytes:
+                return RequestLineTooLong()
+            return HeadersTooLarge()
+        if "Too many headers" in str(error):
+            return HeadersTooLarge()
+        return BadRequest("Bad Request", reason="malformed_request")
+
+    def drain(self) -> None:
+        """No further requests on any connection; those under way may finish."""
+        for connection in self.connections:
+            if isinstance(connection, ClientConnection):
+                connection.drain()

@@ -1,0 +1,251 @@
+"""A request's whole life. `Gateway.handle` tells it from top to bottom; the rest are its steps.
+
+    who is it -> limit -> is it well formed -> which route -> route's limit -> preflight?
+    -> authenticate -> forward (or answer here) -> count and log
+
+Rules: nothing passes that a route does not name; every way out is one answer, one count, one log
+line; a step that knows its answer in this process never suspends.
+"""
+
+import logging
+import random
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+from aiohttp import HttpVersion10, HttpVersion11
+
+from gateway.auth.base import Authenticator
+from gateway.errors import BadRequest, ClientGone, GatewayError, TooManyRequests
+from gateway.exchange import Answer, Exchange, json_answer
+from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ratelimit
+from gateway.observe.access_log import AccessLog
+from gateway.observe.metrics import Metrics, RouteMetrics
+from gateway.proxy.answer import write_answer
+from gateway.proxy.cors import Cors, is_preflight
+from gateway.routing import RouteTable
+
+logger = logging.getLogger("gateway.pipeline")
+
+LIMITED = "请求过于频繁。每个 IP 每分钟最多允许 {requests} 次请求。"
+BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
+CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
+# RFC 3986 §3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; then a port.
+HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+
+
+class Responder(Protocol):
+    """Answers an admitted request: writes the answer itself, or returns one to be written."""
+
+    def __call__(self, exchange: Exchange, /) -> Awaitable[Answer | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A route with everything a request on it needs, bound when the table is built."""
+
+    name: str
+    pattern: str
+    authenticator: Authenticator
+    respond: Responder
+    metrics: RouteMetrics
+    allow: str  # the methods, as `Allow` and preflights list them
+    limiter: Limiter | None = None
+    cors: Cors | None = None
+    enforce: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What aiohttp's connection gets back: the answer is already on its way."""
+
+    keep_alive: bool
+
+    async def prepare(self, _request: object) -> None:
+        return None
+
+    async def write_eof(self) -> None:
+        return None
+
+
+KEEP, CLOSE = Written(keep_alive=True), Written(keep_alive=False)
+
+
+class Gateway:
+    """Decides every request of one worker. `table` is replaced whole when routes change."""
+
+    def __init__(
+        self,
+        *,
+        table: RouteTable[Route],
+        addresses: ClientAddresses,
+        limiter: Limiter | None,
+        exempt: frozenset[str],
+        metrics: Metrics,
+        access_log: AccessLog,
+        clock: Callable[[], float],
+    ) -> None:
+        self.table = table
+        self._addresses = addresses
+        self._limiter = limiter
+        self._exempt = exempt
+        self._metrics = metrics
+        self._access_log = access_log
+        self._clock = clock  # the loop's
+
+    async def handle(self, exchange: Exchange, malformed: BadRequest | None = None) -> Written:
+        """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
+        self.identify(exchange)
+        try:
+            if self._limiter is not None and exchange.path not in self._exempt:
+                await self.limit(exchange, self._limiter)
+            if malformed is not None:
+                raise malformed
+            check_head(exchange)
+            route = self.match(exchange)
+            if route.limiter is not None:
+                await self.limit(exchange, route.limiter)
+            answer: Answer | None
+            if route.cors is not None and is_preflight(exchange):
+                answer = route.cors.preflight(route.allow)
+            else:
+                await self.authenticate(exchange, route)
+                answer = await route.respond(exchange)
+            if answer is not None:
+                write_answer(exchange, answer)
+        except GatewayError as error:
+            refuse(exchange, error)
+        except Exception as error:  # noqa: BLE001  # whatever it was, the client gets an answer
+            logger.error("request %s failed", exchange.request_id, exc_info=error)
+            refuse(exchange, GatewayError())
+        self.observe(exchange)
+        return CLOSE if exchange.close_after else KEEP
+
+    def identify(self, exchange: Exchange) -> None:
+        """Who asks, and what the request is called from here on."""
+        headers = exchange.headers
+        exchange.client_ip = self._addresses.resolve(exchange.connection.peer, headers)
+        named = headers.getall("X-Request-ID", ())
+        if len(named) == 1 and CLIENT_REQUEST_ID(named[0]):
+            exchange.request_id = named[0]
+        else:
+            exchange.request_id = f"{random.getrandbits(128):032x}"  # noqa: S311  # a name, no secret
+        exchange.own_lines = f"X-Request-ID: {exchange.request_id}\r\n".encode()
+
+    async def limit(self, exchange: Exchange, limiter: Limiter) -> None:
+        """Count the request against its address. Raises TooManyRequests."""
+        decision = await limiter.admit(self._addresses.bucket(exchange.client_ip))
+        exchange.limits += (decision,)
+        exchange.own_lines = own_lines(exchange)
+        if not decision.admitted:
+            raise over_limit(decision, exchange.client_ip)
+
+    def match(self, exchange: Exchange) -> Route:
+        """The route, kept in the exchange for everything that follows."""
+        host, path = exchange.headers.get("Host", ""), exchange.path
+        route = None
+        if is_preflight(exchange):
+            route = next((r for r in self.table.match_path(host, path) if r.cors), None)
+        if route is None:
+            route = self.table.match(exchange.method, host, path)
+        exchange.route = route
+        if route.cors is not None:
+            for name, value in route.cors.fields(exchange):
+                exchange.own_lines += f"{name}: {value}\r\n".encode()
+        return route
+
+    async def authenticate(self, exchange: Exchange, route: Route) -> None:
+        """Admit the request by the route's pattern; a report-only route lets it pass and says so."""
+        try:
+            exchange.identity = await route.authenticator.authenticate(exchange)
+        except GatewayError as error:
+            if route.enforce or error.closes_connection:
+                raise
+            exchange.refusal = f"report_only:{error.reason}"
+
+    def observe(self, exchange: Exchange) -> None:
+        """Count and log, once per request."""
+        seconds = self._clock() - exchange.started
+        route = exchange.route
+        metrics = route.metrics if isinstance(route, Route) else self._metrics.unmatched
+        metrics.observe(exchange, seconds)
+        self._access_log.write(exchange, seconds)
+
+
+def check_head(exchange: Exchange) -> None:
+    """Refuse what aiohttp's parser lets through and two servers could read differently.
+
+    RFC 9112 §2.3 (versions), §3.2 (one valid Host), §6.1 (transfer codings).
+    """
+    message = exchange.message
+    version = message.version
+    if version is not HttpVersion11 and version not in (HttpVersion10, HttpVersion11):
+        raise BadRequest("Unsupported HTTP version", reason="bad_version")
+    headers = message.headers
+    hosts = headers.getall("Host", ())
+    if len(hosts) > 1 or (not hosts and version == HttpVersion11):
+        raise BadRequest("One Host header is required", reason="bad_host")
+    if hosts and not _valid_host(hosts[0]):
+        raise BadRequest("Invalid Host header", reason="bad_host")
+    if message.chunked or "Transfer-Encoding" in headers:
+        codings = headers.getall("Transfer-Encoding", ())
+        if [coding.lower() for coding in codings] != ["chunked"] or version == HttpVersion10:
+            raise BadRequest("Invalid Transfer-Encoding", reason="bad_transfer_encoding")
+        if "Content-Length" in headers:
+            raise BadRequest("Both Content-Length and Transfer-Encoding", reason="bad_framing")
+    if message.method == "CONNECT":  # no tunnels to anywhere (RFC 9110 §9.3.6)
+        raise BadRequest("Unsupported method", reason="bad_method")
+    expect = headers.get("Expect")
+    if expect is not None:
+        exchange.wants_continue = expect.lower() == "100-continue" and version == HttpVersion11
+
+
+@lru_cache(maxsize=4096)
+def _valid_host(host: str) -> bool:
+    return HOST(host) is not None
+
+
+def own_lines(exchange: Exchange) -> bytes:
+    """What every answer to this request carries, whoever makes it."""
+    policies = ", ".join(policy_header(decision.policy) for decision in exchange.limits)
+    states = ", ".join(ratelimit(decision) for decision in exchange.limits)
+    return (
+        f"X-Request-ID: {exchange.request_id}\r\n"
+        f"RateLimit-Policy: {policies}\r\n"
+        f"RateLimit: {states}\r\n"
+    ).encode()
+
+
+def over_limit(decision: Decision, client_ip: str) -> TooManyRequests:
+    """The contract's words for a client that is over a limit, or blocked for having been."""
+    if decision.blocked:
+        return TooManyRequests(
+            BLOCKED.format(ip=client_ip), reason="blocked", retry_after=decision.retry_after
+        )
+    return TooManyRequests(
+        LIMITED.format(requests=decision.policy.requests),
+        reason="rate_limited",
+        retry_after=decision.retry_after,
+    )
+
+
+def refuse(exchange: Exchange, error: GatewayError) -> None:
+    """Turn an error into the client's answer; the one place where errors are rendered.
+
+    When an answer has begun already, its connection is cut: the client must be able to tell.
+    """
+    exchange.refusal = error.reason
+    exchange.failure = error
+    transport = exchange.connection.transport
+    if error.closes_connection or exchange.wants_continue:
+        # A client that waits for leave to send its body would otherwise be waited for.
+        exchange.close_after = True
+    if exchange.answered or isinstance(error, ClientGone):
+        exchange.close_after = True
+        exchange.status = exchange.status or error.status
+        if transport is not None:
+            transport.abort()
+        return
+    write_answer(exchange, json_answer(error.status, {"detail": error.detail}, error.headers))

@@ -1,0 +1,54 @@
+"""Answers that the gateway makes itself, written to the client in one piece."""
+
+import time
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from aiohttp import HttpVersion10
+
+from gateway.exchange import Answer, Exchange
+
+
+@lru_cache(maxsize=64)
+def status_line(status: int) -> bytes:
+    try:
+        reason = HTTPStatus(status).phrase
+    except ValueError:
+        reason = ""
+    return f"HTTP/1.1 {status} {reason}\r\n".encode()
+
+
+@lru_cache(maxsize=2)
+def _date_line(second: int) -> bytes:
+    return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+
+
+def connection_line(exchange: Exchange) -> bytes:
+    """What HTTP/1.1 wants said when a connection ends, and HTTP/1.0 when it does not."""
+    if exchange.close_after or exchange.connection.draining:
+        exchange.close_after = True
+        return b"Connection: close\r\n"
+    if exchange.message.version == HttpVersion10:
+        return b"Connection: keep-alive\r\n"
+    return b""
+
+
+def write_answer(exchange: Exchange, answer: Answer) -> None:
+    """Write `answer`, if its client is still there; HEAD gets the head of it (RFC 9110 §9.3.2)."""
+    exchange.status = answer.status
+    exchange.answered = True
+    transport = exchange.connection.transport
+    if transport is None:
+        return
+    parts = [status_line(answer.status), _date_line(int(time.time()))]
+    if answer.content_type is not None:
+        parts.append(f"Content-Type: {answer.content_type}\r\n".encode())
+    if answer.status != 204:
+        parts.append(b"Content-Length: %d\r\n" % len(answer.body))
+    parts.extend(f"{name}: {value}\r\n".encode() for name, value in answer.headers)
+    parts += (exchange.own_lines, connection_line(exchange), b"\r\n")
+    if exchange.method != "HEAD":
+        parts.append(answer.body)
+        exchange.sent_bytes = len(answer.body)
+    transport.write(b"".join(parts))

@@ -1,0 +1,261 @@
+"""One connection to a backend: writes requests, parses answers with llhttp, one at a time.
+
+Rules:
+- What the backend says is handed to a `Receiver` as it comes; nothing is collected here.
+- A connection carries the next request only if the last answer ended where it said it would,
+  both sides want to go on, and no byte came that nobody asked for.
+- Deadlines are loop times that the pool's sweep compares; no timer is armed per request.
+
+llhttp by itself does not know that an answer to HEAD has no body, nor when a body that lasts
+until the connection closes has ended: both are decided here.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import httptools
+
+from gateway.errors import GatewayError, UpstreamFailed
+
+NEVER = float("inf")
+
+
+class Receiver(Protocol):
+    """Takes one answer. `head` once, `data` any number of times, then `ended` or `failed` once.
+
+    `flush` comes after each read from the socket, so that a head and the body that came with it
+    leave in one write.
+    """
+
+    def head(self, upstream: "UpstreamConnection") -> None: ...
+    def informational(self, upstream: "UpstreamConnection") -> None: ...
+    def data(self, chunk: bytes) -> None: ...
+    def flush(self) -> None: ...
+    def ended(self) -> None: ...
+    def switched(self, first: bytes) -> None: ...
+    def failed(self, error: GatewayError) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """A connection's lifetime; attributes below `receiver` belong to the answer under way."""
+
+    __slots__ = (
+        "_complete",
+        "_drain",
+        "_excess",
+        "_head_only",
+        "_loop",
+        "_parser",
+        "_raw",
+        "_switched",
+        "answered",
+        "chunked",
+        "deadline",
+        "has_length",
+        "headers",
+        "idle_since",
+        "keeps_alive",
+        "on_lost",
+        "read_timeout",
+        "reason",
+        "receiver",
+        "status",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self.write_paused = False
+        self._drain: asyncio.Future[None] | None = None
+        self._switched = False
+        self.idle_since = 0.0
+        self.deadline = NEVER  # loop time
+        self.read_timeout = 30.0  # seconds
+        self.keeps_alive = True
+        self.on_lost: Callable[[UpstreamConnection], None] | None = None
+        self.receiver: Receiver | None = None
+        self._reset(head_only=False)
+
+    def _reset(self, *, head_only: bool) -> None:
+        self._head_only = head_only
+        self._complete = False
+        self._excess = False
+        self.answered = False  # any byte of the answer has come
+        self.status = 0
+        self.reason = b""
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.chunked = False
+        self.has_length = False
+
+    # The side of the request.
+
+    def start(self, receiver: Receiver, *, head_only: bool, read_timeout: float) -> None:
+        """Begin an exchange; `head_only` for HEAD. `read_timeout` is seconds between bytes."""
+        self._reset(head_only=head_only)
+        self.receiver = receiver
+        self.read_timeout = read_timeout
+        self.deadline = self._loop.time() + read_timeout
+
+    def write(self, data: bytes) -> None:
+        if self.transport is not None:
+            self.transport.write(data)
+            self.deadline = self._loop.time() + self.read_timeout
+
+    async def drained(self) -> None:
+        """Return when the backend has taken enough of what was written.
+
+        Raises nothing when the connection is lost: the receiver hears of that.
+        """
+        if self.write_paused and self.transport is not None:
+            self._drain = self._loop.create_future()
+            await self._drain
+
+    def pause_reading(self) -> None:
+        """The client is slower than the backend: leave the rest in the backend's socket."""
+        self.deadline = NEVER
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.deadline = self._loop.time() + self.read_timeout
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    @property
+    def is_usable(self) -> bool:
+        return self.transport is not None and not self.transport.is_closing()
+
+    def close(self) -> None:
+        """End the connection at once; nobody is told any more."""
+        self.receiver = None
+        if self.transport is not None:
+            self.transport.abort()
+
+    def fail(self, error: GatewayError) -> None:
+        """End the connection and tell the receiver why."""
+        receiver = self.receiver
+        self.close()
+        if receiver is not None:
+            receiver.failed(error)
+
+    def detach(self) -> bool:
+        """The exchange is over. True when the connection can carry another one."""
+        self.receiver = None
+        self.deadline = NEVER
+        reusable = self._complete and self.keeps_alive and not self._excess and self.is_usable
+        if reusable and self._head_only:
+            self._parser = httptools.HttpResponseParser(self)
+        return reusable
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # sockets give a Transport
+
+    def data_received(self, data: bytes) -> None:
+        receiver = self.receiver
+        if receiver is None:  # nobody asked
+            self.close()
+            return
+        self.answered = True
+        self.deadline = self._loop.time() + self.read_timeout
+        if self._switched:
+            receiver.data(data)
+            receiver.flush()
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.status != 101:
+                self.fail(UpstreamFailed(reason="upstream_bad_answer"))
+                return
+            self._switched = True
+            receiver.switched(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            if not self._complete:
+                self.fail(UpstreamFailed(reason="upstream_bad_answer"))
+                return
+            self._excess = True
+        receiver.flush()
+        if self._complete:
+            receiver.ended()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+        if self.on_lost is not None:
+            self.on_lost(self)
+        receiver, self.receiver = self.receiver, None
+        if receiver is None or self._complete:
+            return
+        lasts_until_close = self.status and not self.chunked and not self.has_length
+        if self._switched or (lasts_until_close and exc is None):
+            self._complete = True
+            receiver.ended()
+        else:
+            receiver.failed(UpstreamFailed(reason="upstream_reset"))
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self._drain is not None and not self._drain.done():
+            self._drain.set_result(None)
+
+    # httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self._excess = True
+
+    def on_status(self, reason: bytes) -> None:
+        self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+        folded = name.lower()
+        if folded == b"content-length":
+            self.has_length = True
+        elif folded == b"transfer-encoding":
+            if value.lower() != b"chunked" or self.chunked:
+                raise ValueError("a transfer coding that is not plain chunked")
+            self.chunked = True
+
+    def on_headers_complete(self) -> None:
+        if self._complete:
+            return
+        receiver = self.receiver
+        self.status = self._parser.get_status_code()
+        if receiver is None or self.status == 101:
+            return
+        if self.status < 200:
+            receiver.informational(self)
+            return
+        self.keeps_alive = self._parser.should_keep_alive()
+        receiver.head(self)
+        if self._head_only:
+            self._complete = True
+
+    def on_body(self, chunk: bytes) -> None:
+        if self._complete:  # a body behind a HEAD's answer
+            self._excess = True
+        elif self.receiver is not None:
+            self.receiver.data(chunk)
+
+    def on_message_complete(self) -> None:
+        if 100 <= self.status < 200 and self.status != 101:
+            head_only = self._head_only
+            self._reset(head_only=head_only)
+            self.answered = True
+        elif self.status != 101:
+            self._complete = True
