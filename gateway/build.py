@@ -4,10 +4,9 @@ Everything a route needs is bound to it here: its authenticator, its way to the 
 its counters. After this, no request looks anything up by name.
 """
 
-import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from aiohttp import ClientSession
 
@@ -25,7 +24,7 @@ from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.observe.access_log import AccessLog
-from gateway.observe.metrics import Metrics
+from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.pipeline import Gateway, Responder, Route
 from gateway.proxy.cors import Cors
 from gateway.proxy.forward import Forwarder
@@ -39,4 +38,263 @@ from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
 from gateway.vault import Vault
+from gateway.vault.binance import Binance
 from gateway.vault.endpoints import KeyStatus, VerifyKey
+
+ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+
+
+@dataclass(slots=True)
+class Parts:
+    """What the routes share. Opened once per worker; `close` ends it all."""
+
+    settings: Settings
+    store: Store
+    keys: Keys
+    users: Users
+    plans: Plans
+    vault: Vault
+    tokens: AppTokens
+    addresses: ClientAddresses
+    limiter: Limiter
+    session: ClientSession
+    metrics: Metrics
+    limiters: list[Limiter] = field(default_factory=list)
+    pools: dict[str, Pool] = field(default_factory=dict)
+
+    def sweep(self, now: float) -> None:
+        """End what passed its deadline; `now` is loop time."""
+        for pool in self.pools.values():
+            pool.sweep(now)
+
+    def readings(self) -> Iterator[Reading]:
+        """What is counted here, for the metrics."""
+        yield Reading(Sourced.STORE_UP, (), float(self.store.available))
+        yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
+        for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
+            yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
+            yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
+        for limiter in self.limiters:
+            name, counts = limiter.policy.name, limiter.counts
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "admitted"), counts.admitted)
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
+        for pool in self.pools.values():
+            yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
+            yield Reading(
+                Sourced.UPSTREAM_CONNECTIONS, (pool.name, "active"), pool.active_connections
+            )
+
+    async def close(self) -> None:
+        for pool in self.pools.values():
+            await pool.close()
+        for limiter in self.limiters:
+            await limiter.close()
+        await self.session.close()
+        await self.store.close()
+
+
+async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
+    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
+    store = await Store.open(settings.store)
+    session = ClientSession()
+    limit = settings.rate_limit
+    addresses = ClientAddresses(settings.client_ip)
+    limiter = Limiter(
+        Policy("ip", limit.requests, limit.window, limit.block),
+        store,
+        limit.when_store_is_down,
+        share=settings.listen.workers,
+        addresses=addresses,
+    )
+    vault = settings.vault
+    users = Users(store, settings.keys)
+    parts = Parts(
+        settings=settings,
+        store=store,
+        keys=Keys(store, settings.keys, users),
+        users=users,
+        plans=Plans(users, settings.plans),
+        vault=Vault(store, vault, Binance(session, vault.binance_url, vault.timeout)),
+        tokens=AppTokens(settings.app_tokens),
+        addresses=addresses,
+        limiter=limiter,
+        session=session,
+        metrics=metrics,
+        limiters=[limiter],
+    )
+    metrics.add_source(parts.readings)
+    return parts
+
+
+def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) -> Gateway:
+    """The gateway over `route_file`; needs the running loop. Its pools are started."""
+    parts.pools = {name: _pool(name, spec) for name, spec in route_file.upstreams.items()}
+    for pool in parts.pools.values():
+        pool.start()
+    entries = list(_own_routes(parts))
+    for spec in route_file.routes:
+        methods = None if spec.methods is None else frozenset(spec.methods)
+        match = Match(spec.path, methods, spec.host, spec.loose_path)
+        entries.append((match, _route(parts, spec, route_file.upstreams[spec.upstream], match)))
+    limit = parts.settings.rate_limit
+    return Gateway(
+        table=RouteTable(entries),
+        addresses=parts.addresses,
+        limiter=parts.limiter if limit.enabled else None,
+        exempt=frozenset(limit.exempt),
+        metrics=parts.metrics,
+        access_log=access_log,
+    )
+
+
+def _pool(name: str, spec: UpstreamSpec) -> Pool:
+    health = spec.health
+    return Pool(
+        name,
+        spec.targets,
+        connect_timeout=spec.timeout.connect,
+        health_path=None if health is None else health.path,
+        health_interval=5.0 if health is None else health.interval,
+    )
+
+
+def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec, match: Match) -> Route:
+    cors = _cors(parts.settings, spec)
+    timeout = spec.timeout or upstream.timeout
+    sets = {name: secret.get_secret_value() for name, secret in upstream.headers.items() if secret}
+    forwarder = Forwarder(
+        parts.pools[spec.upstream],
+        addresses=parts.addresses,
+        drops=request_drops(
+            pass_credentials=spec.pass_credentials,
+            takes_authorization="app_token" in (spec.auth, spec.owner),
+            sets=sets,
+        ),
+        set_lines=head_lines(sets),
+        preserve_host=upstream.host == "preserve",
+        strip_prefix=spec.strip_prefix,
+        max_body_bytes=spec.max_body,
+        connect_timeout=timeout.connect,
+        read_timeout=timeout.read,
+        own_cors=cors is not None,
+    )
+    served = match.served
+    return Route(
+        name=spec.name,
+        pattern=spec.auth,
+        authenticator=_authenticator(parts, spec),
+        respond=Tunneler(forwarder).respond if spec.websocket else forwarder.respond,
+        metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
+        allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
+        limiter=_own_limiter(parts, spec),
+        cors=cors,
+        enforce=spec.enforce,
+    )
+
+
+def _authenticator(parts: Parts, spec: RouteSpec) -> Authenticator:
+    match spec.auth:
+        case "public":
+            return Public()
+        case "plan_key":
+            assert spec.plan is not None  # routefile refuses a plan_key route without one
+            return PlanKey(parts.keys, parts.users, parts.plans, spec.plan)
+        case "body_credentials":
+            assert spec.max_body is not None  # routefile gives the body patterns a bound
+            return BodyCredentials(spec.max_body)
+        case "registered_key":
+            assert spec.max_body is not None
+            owner = _app_token(parts, spec) if spec.owner == "app_token" else None
+            return RegisteredKey(parts.vault, spec.max_body, inject=spec.inject, owner=owner)
+        case "app_token":
+            return _app_token(parts, spec)
+
+
+def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
+    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
+
+
+def _own_limiter(parts: Parts, spec: RouteSpec) -> Limiter | None:
+    if spec.rate_limit is None:
+        return None
+    return _limiter(parts, Policy(spec.name, spec.rate_limit.requests, spec.rate_limit.window, 0))
+
+
+def _limiter(parts: Parts, policy: Policy) -> Limiter:
+    settings = parts.settings
+    limiter = Limiter(
+        policy,
+        parts.store,
+        settings.rate_limit.when_store_is_down,
+        share=settings.listen.workers,
+        addresses=parts.addresses,
+    )
+    parts.limiters.append(limiter)
+    return limiter
+
+
+def _cors(settings: Settings, spec: RouteSpec) -> Cors | None:
+    cors = settings.cors if spec.cors is None else spec.cors
+    return Cors(cors.origins, cors.headers, cors.max_age) if cors else None
+
+
+def _own_routes(parts: Parts) -> Iterable[tuple[Match, Route]]:
+    """What the gateway answers itself, through the same limits, log and metrics as any route.
+
+    Sign-in and registered keys are there when they are configured.
+    """
+    settings = parts.settings
+    yield _own(parts, "status", "public", "GET", "/", _status)
+    yield _own(parts, "health", "public", "GET", "/health", _health)
+    google, apple, vault = settings.google, settings.apple, settings.vault
+    if google.audiences:
+        by_google = GoogleVerifier(parts.session, google.certificates_url, google.audiences)
+        sign_in = GoogleSignIn(by_google, parts.users, parts.tokens)
+        path = "/auth/mobile/google"
+        yield _own(parts, "sign-in-google", "app_token", "POST", path, sign_in.respond)
+    if apple.audiences:
+        by_apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
+        respond = AppleSignIn(by_apple, parts.users, parts.tokens).respond
+        yield _own(parts, "sign-in-apple", "app_token", "POST", "/auth/mobile/apple", respond)
+    if any(key.secret is not None for key in vault.encryption_keys):
+        for name, method, path, endpoint in (
+            ("api-key-verify", "POST", "/api-key/verify", VerifyKey(parts.vault).respond),
+            ("api-key-status", "GET", "/api-key/status/{email}", KeyStatus(parts.vault).respond),
+        ):
+            limiter = _limiter(parts, Policy(name, vault.requests, vault.window, 0))
+            yield _own(parts, name, "registered_key", method, path, endpoint, limiter)
+
+
+def _own(
+    parts: Parts,
+    name: str,
+    pattern: str,
+    method: str,
+    path: str,
+    respond: Responder,
+    limiter: Limiter | None = None,
+) -> tuple[Match, Route]:
+    match = Match(path, frozenset({method}))
+    cors = parts.settings.cors
+    route = Route(
+        name=name,
+        pattern=pattern,
+        authenticator=Public(),
+        respond=respond,
+        metrics=parts.metrics.for_route(name, pattern, None),
+        allow=", ".join(sorted(match.served or ())),
+        limiter=limiter,
+        cors=Cors(cors.origins, cors.headers, cors.max_age) if cors else None,
+    )
+    return match, route
+
+
+async def _status(_exchange: Exchange) -> Answer:
+    return json_answer(200, {"status": "ok"})
+
+
+async def _health(_exchange: Exchange) -> Answer:
+    now = datetime.now(UTC).replace(tzinfo=None)
+    return json_answer(200, {"status": "healthy", "timestamp": now.isoformat(timespec="seconds")})

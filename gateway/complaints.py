@@ -89,6 +89,8 @@ def check(
     for problem in problems:
         loc = _loc(problem)
         broken.add(loc)
+        if (*at, *loc) in document.misread or (problem["type"] == "too_short" and problem["input"]):
+            continue  # told already; or all of a list's items are wrong, each told by itself
         if problem["type"] == "extra_forbidden":
             owner = f" in {subject(loc[:-1])}" if subject(loc[:-1]) else ""
             hint = did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1]))
@@ -96,7 +98,9 @@ def check(
             document.complain_at(place, f"unknown field '{loc[-1]}'{owner}{hint}")
         else:
             text = _phrase(document, (*at, *loc), problem)
-            document.complain((*at, *loc), f"{subject(loc)} {text}")
+            is_name = "[key]" in problem["loc"]
+            place = (document.name_place if is_name else document.place)((*at, *loc))
+            document.complain_at(place, f"{subject(loc) or 'the file'} {text}")
     return Checked(_rest(model, value, problems, placeholders or {}), frozenset(broken))
 
 
@@ -120,7 +124,9 @@ def _rest(
 
 
 def _loc(problem: Any) -> Loc:
-    return tuple(part for part in problem["loc"] if not str(part).startswith(TAG))
+    """Where the problem is: without what pydantic adds for unions and for names in a dict."""
+    parts = problem["loc"]
+    return tuple(part for part in parts if part != "[key]" and not str(part).startswith(TAG))
 
 
 def _phrase(document: Document, loc: Loc, problem: Any) -> str:
@@ -130,10 +136,11 @@ def _phrase(document: Document, loc: Loc, problem: Any) -> str:
         return f"{given}; set it"
     if kind == "value_error":
         return str(context["error"])
+    if kind == "literal_error" and context["expected"] == "False":
+        return "must be false, or fields with values, as in {name: value}"
     if kind == "literal_error":
         expected = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        text = f"must be one of {', '.join(expected)}" if len(expected) > 1 else expected[0]
-        text = text if len(expected) > 1 else f"must be {text}"
+        text = f"must be {'one of ' if len(expected) > 1 else ''}{', '.join(expected)}"
         if isinstance(given, str) and loc not in document.from_environment:
             hint = did_you_mean(given, expected)
             return text + (hint if "did you mean" in hint else "")

@@ -59,9 +59,7 @@ class Answer:
     content_type: str | None = "application/json"
 
 
-def json_answer(
-    status: int, value: Any, headers: tuple[tuple[str, str], ...] = ()
-) -> Answer:
+def json_answer(status: int, value: Any, headers: tuple[tuple[str, str], ...] = ()) -> Answer:
     """`value` as JSON in the platform's form: UTF-8 as it is, a space after colon and comma."""
     return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
 
@@ -124,7 +122,7 @@ class Exchange:
         self.message = message
         self.payload = payload
         self.connection = connection
-        self.started = started  # loop time, seconds
+        self.started = started  # monotonic seconds; the loop's clock is too coarse
         self.client_ip = ""
         self.request_id = ""
         self.own_lines = b""  # what the gateway adds to the head of whatever answer goes out

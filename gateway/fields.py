@@ -8,11 +8,21 @@ import base64
 import binascii
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, Strict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    SecretStr,
+    Strict,
+    WithJsonSchema,
+)
 
+from gateway.routing import segments
 from gateway.yamlfile import Unset, did_you_mean
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 §5.6.2
@@ -32,6 +42,11 @@ FRAMING = frozenset(
         "upgrade",
     }
 )
+IDENTITY = frozenset(
+    {"forwarded", "x-auth-pattern", "x-plan", "x-real-ip", "x-request-id", "x-user-email"}
+    | {"x-user-id"}
+)
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -71,10 +86,44 @@ def _header_name(value: str) -> str:
     return value
 
 
+def _settable(value: str) -> str:
+    if value.lower() in FRAMING:
+        raise ValueError("belongs to the connection; leave it out, the gateway takes care of it")
+    if value.lower() in IDENTITY or value.lower().startswith("x-forwarded-"):
+        raise ValueError("is what the gateway says of each request; choose another name")
+    return _header_name(value)
+
+
+def _method(value: str) -> str:
+    if value not in METHODS:
+        raise ValueError(f"must be one of {', '.join(METHODS)}{_close(value.upper(), METHODS)}")
+    return value
+
+
+def _methods(value: tuple[str, ...]) -> tuple[str, ...]:
+    repeated = sorted({method for method in value if value.count(method) > 1})
+    if repeated:
+        raise ValueError(f"has {repeated[0]} twice; leave one out")
+    if not value:
+        raise ValueError("must not be empty; leave the field out for all methods")
+    return value
+
+
+def _route_path(value: str) -> str:
+    segments(value)
+    return value
+
+
+def _example(value: str) -> str:
+    method, _, target = value.partition(" ")
+    if method not in METHODS or not re.fullmatch(r"/[!-~]*", target):
+        raise ValueError("must be a method and a path, as in GET /strategies/7")
+    return value
+
+
 def _header_value(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
-    if any(ord(c) < 32 or ord(c) == 127 for c in text) or text != text.strip():
-        raise ValueError("must be one line without control characters or spaces around it")
+    if not re.fullmatch(r"[!-~]([ -~]*[!-~])?", value.get_secret_value()):
+        raise ValueError("must be one line of ASCII text, without spaces around it")
     return value
 
 
@@ -153,6 +202,12 @@ def _origin(value: str) -> str:
     return value
 
 
+def _close(word: str, known: Iterable[str]) -> str:
+    """`did_you_mean`, where the complaint has listed all there are already."""
+    hint = did_you_mean(word, known)
+    return hint if hint.startswith("; did you mean") else ""
+
+
 def _is_http(value: str) -> bool:
     """Is it an http or https URL with a host, and a port that can be?"""
     if not re.fullmatch(r"[!-~]+", value):
@@ -169,8 +224,7 @@ def _store_url(value: str) -> str:
     """Its shape; the store connects later. The URL may hold a password: it is never repeated."""
     scheme, separator, rest = value.partition("://")
     if not separator or scheme not in STORE_SCHEMES:
-        hint = did_you_mean(scheme, STORE_SCHEMES) if separator and len(scheme) < 16 else ""
-        hint = hint if "did you mean" in hint else ""
+        hint = _close(scheme, STORE_SCHEMES) if separator else ""
         raise ValueError(f"must begin with {', '.join(f'{s}://' for s in STORE_SCHEMES)}{hint}")
     place = rest.partition("?")[0]
     address, _, path = place.rpartition("@")[2].partition("/")
@@ -225,7 +279,14 @@ Name = Annotated[str, AfterValidator(_name)]
 PlanName = Annotated[str, AfterValidator(_plan)]
 HostName = Annotated[str, AfterValidator(_host)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
+SettableHeader = Annotated[str, AfterValidator(_settable)]
 HeaderValue = Annotated[SecretStr, AfterValidator(_header_value)]
+Method = Annotated[
+    str, AfterValidator(_method), WithJsonSchema({"type": "string", "enum": list(METHODS)})
+]
+Methods = Annotated[tuple[Method, ...], AfterValidator(_methods)]
+RoutePath = Annotated[str, AfterValidator(_route_path)]
+Example = Annotated[str, AfterValidator(_example)]
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     PlainValidator(_network, json_schema_input_type=str),

@@ -7,6 +7,7 @@ nothing, bodies are never decompressed, and a slow client is told to whoever wri
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from time import monotonic
 from typing import Any
 
 from aiohttp import HttpVersion10, web
@@ -19,7 +20,7 @@ from yarl import URL
 from gateway.errors import BadRequest, HeadersTooLarge, RequestLineTooLong
 from gateway.exchange import Exchange, Flow
 from gateway.pipeline import Gateway, Written
-from gateway.settings import Bounds
+from gateway.settings import BoundsSettings
 
 # Stands in for a head that could not be parsed: nothing of it is repeated anywhere.
 UNREADABLE = RawRequestMessage(
@@ -28,10 +29,10 @@ UNREADABLE = RawRequestMessage(
     HttpVersion10,
     CIMultiDictProxy(CIMultiDict()),
     (),
-    True,  # noqa: FBT003  # should_close
+    True,  # should_close
     None,
-    False,  # noqa: FBT003  # upgrade
-    False,  # noqa: FBT003  # chunked
+    False,  # upgrade
+    False,  # chunked
     URL("/"),
 )
 
@@ -73,9 +74,7 @@ class ClientConnection(RequestHandler):
         if not self._request_in_progress:
             self.close()
 
-    def _make_error_handler(
-        self, err_info: Any
-    ) -> Callable[[Any], Awaitable[web.StreamResponse]]:
+    def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[web.StreamResponse]]:
         manager = self._manager
         assert isinstance(manager, Listener)
         complaint = manager.complaint(err_info.exc)
@@ -89,7 +88,7 @@ class ClientConnection(RequestHandler):
 class Listener(web.Server):
     """Accepts connections for a `Gateway`; call it for a connection's protocol object."""
 
-    def __init__(self, gateway: Gateway, bounds: Bounds) -> None:
+    def __init__(self, gateway: Gateway, bounds: BoundsSettings) -> None:
         super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
         self.gateway = gateway
         self._request_line_bytes = bounds.request_line
@@ -121,7 +120,7 @@ class Listener(web.Server):
     ) -> Exchange:
         if not isinstance(message.headers, CIMultiDictProxy):
             message = UNREADABLE
-        return Exchange(message, payload, protocol, self._loop.time())
+        return Exchange(message, payload, protocol, monotonic())
 
     def complaint(self, error: BaseException | None) -> BadRequest:
         """The parser's error in our words (RFC 9110 §15.5.15, RFC 6585 §5)."""

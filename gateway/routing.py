@@ -265,4 +265,3 @@ def host_name(value: str) -> str:
     if colon and (not port or port.isdecimal()):
         value = name
     return value.lower().removesuffix(".")
-

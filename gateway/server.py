@@ -30,7 +30,6 @@ from gateway.worker import Worker
 
 logger = logging.getLogger("gateway.server")
 
-BACKLOG = 4096
 # A worker that ends sooner than this after its start is started again only after a pause.
 SHORT_LIFE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
@@ -166,7 +165,9 @@ class Arbiter:
                 self._exit_code = 1  # it has said why
                 self._stop()
                 continue
-            logger.error("worker %d (pid %d) ended with %d; starting another", slot.number, pid, code)
+            logger.error(
+                "worker %d (pid %d) ended with %d; starting another", slot.number, pid, code
+            )
             if time.monotonic() - slot.started < SHORT_LIFE_SECONDS:
                 time.sleep(PAUSE_SECONDS)
             self._fork(slot)

@@ -57,6 +57,7 @@ class Document:
         self.value: Any = {}
         self.unset: dict[Loc, Unset] = {}
         self.from_environment: set[Loc] = set()
+        self.misread: set[Loc] = set()  # complained of already: what stands there means nothing
         self._environ = environ
         self._values: dict[Loc, Place] = {}
         self._names: dict[Loc, Place] = {}
@@ -176,6 +177,7 @@ class Document:
         here = place or self._at(node.start_mark)
         self._values[loc] = here
         if id(node) in seen:
+            self.misread.add(loc)
             self.complain_at(here, "anchors and aliases (& and *) aren't read; write it out again")
             return None
         seen.add(id(node))
@@ -188,6 +190,7 @@ class Document:
             return self._fields(node, loc, place, seen)
         convert = _SCALARS.get(node.tag) if isinstance(node, yaml.ScalarNode) else None
         if convert is None:
+            self.misread.add(loc)
             self.complain_at(here, "tags (!) aren't read; put the text in quotes")
             return None
         value = convert(node.value)
@@ -219,6 +222,7 @@ class Document:
         if "${" not in text:
             return text
         if "${" in _VARIABLE.sub("", text):
+            self.misread.add(loc)
             self.complain(loc, "after '${' a variable's name and '}' must follow, as in ${NAME}")
             return text
         names = dict.fromkeys(_VARIABLE.findall(text))

@@ -4,11 +4,15 @@ The token is verified here (signature, issuer, audience, times), and then its us
 unknown, or who has ended all tokens since this one was issued, is refused like a bad token.
 """
 
+import time
+from collections.abc import Callable
+
 from gateway.auth.base import Authenticator, identity
 from gateway.errors import REALM, Forbidden, Unauthenticated
 from gateway.exchange import Exchange, Identity
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
+from gateway.store.plans import Plans
 
 CHALLENGE = f'Bearer realm="{REALM}"'
 INVALID = f'{CHALLENGE}, error="invalid_token"'
@@ -20,10 +24,19 @@ class AppToken(Authenticator):
 
     pattern = "app_token"
 
-    def __init__(self, tokens: AppTokens, users: Users, scope: frozenset[str]) -> None:
+    def __init__(
+        self,
+        tokens: AppTokens,
+        users: Users,
+        plans: Plans,
+        scope: frozenset[str],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._tokens = tokens
         self._users = users
+        self._plans = plans
         self._scope = scope
+        self._clock = clock  # Unix seconds
 
     async def authenticate(self, exchange: Exchange) -> Identity:
         claims = self._tokens.verify(_bearer(exchange))
@@ -40,7 +53,8 @@ class AppToken(Authenticator):
                 reason="insufficient_scope",
                 headers=(("WWW-Authenticate", challenge),),
             )
-        return identity(self.pattern, user.id, user.email, user.plan)
+        plan = self._plans.active(user.plan, user.plan_expires_at, self._clock())
+        return identity(self.pattern, user.id, user.email, plan)
 
 
 def _bearer(exchange: Exchange) -> str:

@@ -1,0 +1,77 @@
+"""The `gateway` command.
+
+One file per group of commands, each thin: parse, call, print. A group is imported when it is
+called, and what is heavy (aiohttp, redis, pydantic) when it is needed: `gateway --help` has to
+wait for none of it.
+"""
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from gateway.cli.options import group
+
+GROUPS = {
+    "serve": "Run the gateway.",
+    "check": "Find every problem in settings and routes.",
+    "explain": "Say what would become of a request, without sending it.",
+    "routes": "Show the route table.",
+    "keys": "Issue, list, show and revoke plan keys.",
+    "plans": "Set and show the plan of a user.",
+    "users": "Create, list and show users.",
+    "vault": "Register, show and remove Binance keys.",
+    "ips": "List and lift the blocks of client addresses.",
+    "demo": "Run the whole product here, with lines to try.",
+}
+
+
+class Groups(TyperGroup):
+    """The groups of `GROUPS`, each in the module of its name."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # typer's signature
+        return list(GROUPS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  # typer's signature
+        if cmd_name not in GROUPS:
+            return None
+        module = import_module(f"gateway.cli.{cmd_name}")
+        app = getattr(module, "app", None)
+        if app is None:  # a module of one command may just have the function
+            app = group("")
+            app.command()(getattr(module, cmd_name))
+        return get_command(app)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # typer's signature
+        with formatter.section("Commands"):
+            formatter.write_dl(list(GROUPS.items()))
+
+
+app = group("An API gateway: authentication, plans and limits in front of services without.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415  # takes as long as all the rest
+
+        print(f"gateway {version('primit-gateway')}")
+        raise typer.Exit
+
+
+@app.callback(cls=Groups)
+def _gateway(
+    _version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_show_version, help="Show the version."
+    ),
+) -> None:
+    """An API gateway: authentication, plans and limits in front of services that have none.
+
+    Each command tells with --help what it does, and shows an example.
+    """
+
+
+def main() -> None:
+    """The `gateway` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage."""
+    app(prog_name="gateway")

@@ -5,7 +5,6 @@ Errors are `{"detail": …}`, validation failures the 422 list, and nothing that
 """
 
 import argparse
-import asyncio
 import json
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -109,5 +108,4 @@ def run_alone(application: web.Application, description: str, port: int) -> None
         port=options.port,
         access_log=None,
         shutdown_timeout=SHUTDOWN_SECONDS,
-        loop=asyncio.new_event_loop(),
     )

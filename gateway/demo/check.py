@@ -46,7 +46,7 @@ async def outcomes(facts: Facts) -> AsyncIterator[Outcome]:
     prepare = setup(facts, proxied=proxied(os.environ))
     for group in groups(facts):
         for line in group.lines:
-            yield await _outcome(group.title, line, prepare, environment)
+            yield await run_line(group.title, line, prepare, environment)
     yield await _websocket(facts)
 
 
@@ -61,7 +61,7 @@ def _environment(outer: Mapping[str, str]) -> dict[str, str]:
     return {**outer, "PATH": outer.get("PATH", os.defpath) + os.pathsep + own}
 
 
-async def _outcome(group: str, line: Line, prepare: str, environment: dict[str, str]) -> Outcome:
+async def run_line(group: str, line: Line, prepare: str, environment: dict[str, str]) -> Outcome:
     script = f"{prepare}\n{line}\n"
     if line.sets is not None:
         script += f"printf '\\n%s' \"${line.sets}\""
@@ -74,11 +74,12 @@ async def _outcome(group: str, line: Line, prepare: str, environment: dict[str, 
         value = output.rpartition("\n")[2]
         environment[line.sets] = value
         problem = None if value else "nothing came"
-        return Outcome(group, line.command, f"${line.sets}", f"${line.sets}", problem)
+        got = "set" if value else "empty"
+        return Outcome(group, line.command, f"sets {line.sets}", got, problem)
     if line.prints is not None:
         got = " ".join(output.split())
         problem = None if got == line.prints else f"expected {line.prints!r}"
-        return Outcome(group, line.command, line.prints, got, problem)
+        return Outcome(group, line.command, line.expectation, got, problem)
     status = status_of(output)
     return Outcome(
         group,
@@ -126,6 +127,7 @@ async def _run(script: str, environment: dict[str, str]) -> tuple[int, str]:
         # Whatever a line started ends with it; a cancelled check too.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
     return process.returncode or 0, output.decode(errors="replace")
 
 
@@ -153,7 +155,7 @@ async def _websocket(facts: Facts) -> Outcome:
     return Outcome(
         "WebSocket, by aiohttp's client",
         'SUBSCRIBE "btcusdt@ticker", "btcusdt@depth" at /ws',
-        "confirmed, served",
+        "confirmed, then served",
         f"{len(seen)} messages",
         problem,
     )

@@ -4,6 +4,7 @@ SIGINT, SIGTERM and SIGHUP end either at any moment, with all that it started.
 """
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
@@ -24,6 +25,8 @@ from gateway.demo.stage import Stage, stage
 CHECK_SECONDS = 60.0
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ENDED_BY_SIGNAL = -1
+EXPECTED_COLUMNS = 26
+GOT_COLUMNS = 9
 
 
 def run_demo(ports: Ports, routes: Path | None, console: Console) -> int:
@@ -87,7 +90,7 @@ def _print_all(running: Stage, console: Console) -> None:
         ("stand-ins", f"{facts.identity_url}   for Google, Apple and Binance"),
         ("its access log", f"tail -f {running.gateway.log}"),
     ):
-        console.print(f"  {name:<15}{escape(what)}", highlight=False, soft_wrap=True)
+        console.print(f"  {name:<16}{escape(what)}", highlight=False, soft_wrap=True)
     console.print()
     console.print("Open another terminal and paste. Ctrl-C ends the demo.", style="bold")
     if shutil.which("curl") is None:
@@ -138,7 +141,7 @@ async def _check(ports: Ports, routes: Path | None, console: Console) -> int:
             raise DemoError(
                 f"ended after {CHECK_SECONDS:.0f} s, with {len(rows)} lines run"
             ) from None
-    console.print(_table(rows))
+    _print_table(rows, console)
     for row in rows:
         if row.problem is not None:
             console.print(Text(f"{row.command}\n  {row.problem}\n", style="red"))
@@ -148,23 +151,26 @@ async def _check(ports: Ports, routes: Path | None, console: Console) -> int:
     return 1 if failed else 0
 
 
-def _table(rows: list[Outcome]) -> Table:
-    table = Table(box=None, pad_edge=False, expand=False, padding=(0, 2, 0, 0))
-    table.add_column("line", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("expected", no_wrap=True, overflow="ellipsis")
-    table.add_column("got", no_wrap=True, overflow="ellipsis")
-    table.add_column("")
-    group = ""
-    for row in rows:
-        if row.group != group:
-            group = row.group
-            table.add_row(Text(f"# {group}", style="bold cyan"))
-        command = " ".join(row.command.replace("\\\n", " ").split())
-        good = row.problem is None
-        table.add_row(
-            Text(command, style="dim" if good else ""),
-            Text(row.expected),
-            Text(row.got),
-            Text("ok" if good else "DIFFERS", style="green" if good else "bold red"),
+def _print_table(rows: list[Outcome], console: Console) -> None:
+    """A table for each group, with columns of one width so that they read as one."""
+    for title, members in itertools.groupby(rows, key=lambda row: row.group):
+        table = Table(
+            title=Text(f"# {title}", style="bold cyan"),
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            show_header=False,
+            expand=True,
         )
-    return table
+        table.add_column("line", no_wrap=True, overflow="ellipsis", ratio=1)
+        table.add_column("expected", no_wrap=True, overflow="ellipsis", width=EXPECTED_COLUMNS)
+        table.add_column("got", no_wrap=True, overflow="ellipsis", width=GOT_COLUMNS)
+        for row in members:
+            good = row.problem is None
+            table.add_row(
+                Text(" ".join(row.command.replace("\\\n", " ").split())),
+                Text(row.expected, style="dim"),
+                Text("ok", style="green") if good else Text(f"! {row.got}", style="bold red"),
+            )
+        console.print(table)

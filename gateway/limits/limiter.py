@@ -34,14 +34,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import resources
-from typing import Literal, TypedDict
+from typing import Literal
 
 from gateway.errors import StoreUnavailable
 from gateway.limits.address import ClientAddresses
+from gateway.limits.blocks import Blocked, blocked_now, lift
 from gateway.limits.local import LocalWindows
 from gateway.limits.policy import Decision, Policy
+from gateway.settings import ClientIpSettings
 from gateway.store.redis import Store
 
 logger = logging.getLogger("gateway.limits")
@@ -62,7 +63,6 @@ REFUSAL_TRUSTED_SECONDS = 1.0
 BUCKETS_A_CALL = 500  # Redis serves nobody else meanwhile: some 2 ms
 RESERVATIONS_KEPT = 10_000
 REFUSALS_KEPT = 100_000
-ISO = "%Y-%m-%dT%H:%M:%S"
 
 
 @dataclass(slots=True)
@@ -74,14 +74,6 @@ class Counts:
     blocked: int = 0  # for having exceeded it before
     degraded: int = 0  # of all these, decided without Redis
     batches: int = 0  # calls to Redis
-
-
-class Blocked(TypedDict):
-    """An entry of the list of blocked addresses; times in UTC, seconds by Redis's clock."""
-
-    ip: str
-    blocked_until: str
-    seconds_left: int
 
 
 @dataclass(slots=True)
@@ -142,7 +134,7 @@ class Limiter:
         self.counts = Counts()
         self._store = store
         self._when_store_is_down = when_store_is_down
-        self._addresses = addresses
+        self._addresses = addresses or ClientAddresses(ClientIpSettings())
         self._clock = clock
         self._script = store.script(CLOCK + WINDOW)
         space = ("ip",) if policy.name == "ip" else ("ip", policy.name)
@@ -254,6 +246,7 @@ class Limiter:
             self._flight = asyncio.get_running_loop().create_task(self._fly())
 
     async def _fly(self) -> None:
+        questions: list[Question] = []
         try:
             while questions := self._questions():
                 for start in range(0, len(questions), BUCKETS_A_CALL):
@@ -321,7 +314,7 @@ class Limiter:
     def _take_answer(self, question: Question, sent_at: float, answer: Sequence[int]) -> None:
         admitted, verdict, remaining, wait_ms, reserved, granted_at = answer
         bucket, waiters = question.bucket, question.waiters
-        reset = math.ceil(wait_ms / 1000)
+        reset = max(0, min(math.ceil(wait_ms / 1000), self.policy.window))
         for left, waiter in zip(range(remaining + admitted - 1, -1, -1), waiters[:admitted]):
             self.counts.admitted += 1
             settle(waiter, Decision(self.policy, True, left, reset, False, 0))
@@ -375,44 +368,22 @@ class Limiter:
     # From here on: what operators do.
 
     async def blocked(self) -> list[Blocked]:
-        """All that this policy blocks now, by address. Raises StoreUnavailable."""
-        ends: dict[str, int] = {}
-        cursor = 0
-        while True:
-            async with self._store.guard():
-                client = self._store.client
-                cursor, keys = await client.scan(cursor, f"{self._block_key}*", count=500)
-                values = await client.mget(keys) if keys else []
-                seconds, microseconds = await client.time()
-            ends.update((k, int(v)) for k, v in zip(keys, values, strict=True) if v is not None)
-            if cursor == 0:
-                break
-        now = seconds * 1000 + microseconds // 1000
-        return [
-            Blocked(
-                ip=key.removeprefix(self._block_key),
-                blocked_until=datetime.fromtimestamp(end // 1000, UTC).strftime(ISO),
-                seconds_left=math.ceil((end - now) / 1000),
-            )
-            for key, end in sorted(ends.items())
-            if end > now
-        ]
+        """All that this policy blocks now. Raises StoreUnavailable."""
+        return await blocked_now(self._store, self._block_key)
 
     async def unblock(self, ip: str) -> bool:
-        """Forget what is known of an address or a listed network: its block and its window.
+        """Forget the block and the window of an address, or of a network as listed.
 
         Returns once every worker has noticed, which takes a moment; False if there was no block.
         Raises StoreUnavailable.
         """
-        bucket = self._addresses.bucket(ip)
-        async with self._store.guard():
-            was_blocked = await self._store.client.delete(self._block_key + bucket)
-            await self._store.client.delete(self._window_key + bucket)
-        if was_blocked:
+        bucket = self._addresses.bucket(ip.strip().partition("/")[0])
+        lifted = await lift(self._store, self._block_key + bucket, self._window_key + bucket)
+        if lifted:
             await asyncio.sleep(REFUSAL_TRUSTED_SECONDS)
         self._refusals.pop(bucket, None)
         self._local.forget(bucket)
-        return bool(was_blocked)
+        return lifted
 
 
 def settle(waiter: Waiter, decision: Decision) -> None:

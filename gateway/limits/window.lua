@@ -159,18 +159,14 @@ local function drop_runs_before(state, now)
   end
 end
 
--- How many requests of the log may have left the window already, and the earliest time at which
--- one of them can have come.
+-- How many requests of the log may have left the window already.
 local function doubtful(state, now)
-  local number, first, time, at, left = 0, state.oldest, state.oldest, 1, state.count
-  while left > 0 and (time - state.doubt < first or now - (time - state.doubt) >= window) do
+  local number, time, at, left = 0, state.oldest, 1, state.count
+  while left > 0 and now - (time - state.doubt) >= window do
     local size, doubt, gap = 0, 0, 0
     size, doubt, at = run_at(state.log, at)
     if now - (time - doubt) >= window then
       number = number + size
-    end
-    if time - doubt < first then
-      first = time - doubt
     end
     left = left - size
     if left > 0 then
@@ -178,7 +174,7 @@ local function doubtful(state, now)
       time = time + gap
     end
   end
-  return number, first
+  return number
 end
 
 local function decide(window_key, block_key, text, asked, granted_at, size, used)
@@ -204,14 +200,14 @@ local function decide(window_key, block_key, text, asked, granted_at, size, used
   local remaining = math.max(0, requests - state.count - state.reserved)
 
   if admitted < asked then
-    local number, first = doubtful(state, now)
-    if state.count - number < requests then
+    if state.count - doubtful(state, now) < requests then
       write(window_key, state)
-      return admitted, UNDECIDED, 0, 0, 0, now
+      return admitted, UNDECIDED, 0, state.oldest + window - now, 0, now
     end
     if block == 0 then
       write(window_key, state)
-      return admitted, EXCEEDED, 0, first + window - now, 0, now
+      -- No request is older, not even a doubtful one: a reservation is granted with an admission.
+      return admitted, EXCEEDED, 0, state.oldest + window - now, 0, now
     end
     redis.call('SET', block_key, string.format('%.0f', now + block), 'PX', block)
     if block >= window then

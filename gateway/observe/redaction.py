@@ -13,8 +13,8 @@ from urllib.parse import unquote
 MAX_PATH_LENGTH = 2048
 MAX_DECODINGS = 4
 
-# Segments that need no second look: no percent signs, no long run of letters and digits.
-_PLAIN_PATH = re.compile(r"(?:[A-Za-z0-9_-]{0,39}[/.])*[A-Za-z0-9_-]{0,39}").fullmatch
+# What needs no second look: no percent signs, no long run of letters and digits.
+_PLAIN = re.compile(r"(?:[A-Za-z0-9_-]{0,39}[/.])*[A-Za-z0-9_-]{0,39}").fullmatch
 _NOT_PRINTABLE = re.compile(r"[^!#-\[\]-~]")  # and not the two that JSON escapes
 
 _KEY = re.compile(r"pk_[0-9A-Za-z]+")
@@ -24,7 +24,7 @@ _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _VALUE = re.compile(r"=[^&;,]*")
 
 _CREDENTIAL_NAME = (
-    r"(?:[\w-]{0,40}(?:secret(?:[_-]?key)?|passw(?:or)?d|api[_-]?key|token|signature)"
+    r"(?:[\w-]{0,20}(?:secret(?:[_-]?key)?|passw(?:or)?d|api[_-]?key|token|signature)"
     r"|x-backend-key|authorization|encryption_keys?)"
 )
 _FREE_TEXT = (
@@ -66,14 +66,16 @@ def safe_path(path: str) -> str:
     The local part of an email, keys, tokens, values behind a `=` and long runs that could be a
     secret are masked, percent-encoded or not. What is not printable is percent-encoded.
     """
-    if (
-        len(path) <= MAX_PATH_LENGTH
-        and _PLAIN_PATH(path)
-        and "pk_" not in path
-        and "eyJ" not in path
-    ):
+    if len(path) <= MAX_PATH_LENGTH and _is_plain(path):
         return path
-    return printable("/".join(map(_safe_segment, path.split("/"))), MAX_PATH_LENGTH)
+    segments: list[str] = []
+    length = 0
+    for segment in path.split("/"):
+        segments.append(segment if _is_plain(segment) else _safe_segment(segment))
+        length += len(segments[-1]) + 1
+        if length > MAX_PATH_LENGTH:
+            break
+    return printable("/".join(segments), MAX_PATH_LENGTH)
 
 
 def safe_word(word: str, max_length: int = 128) -> str:
@@ -84,6 +86,10 @@ def safe_word(word: str, max_length: int = 128) -> str:
 def printable(text: str, max_length: int) -> str:
     """`text` with all but printable ASCII, and `"` and backslash, percent-encoded."""
     return _NOT_PRINTABLE.sub(_percent_encoded, text)[:max_length]
+
+
+def _is_plain(path: str) -> bool:
+    return _PLAIN(path) is not None and "pk_" not in path and "eyJ" not in path
 
 
 def _percent_encoded(match: re.Match[str]) -> str:
@@ -103,8 +109,9 @@ def _safe_segment(segment: str) -> str:
     else:
         return "***"
     masked = _QUERY.sub("?***", decoded)
-    if "@" in masked:
-        masked = masked[:1] + "***" + masked[masked.rfind("@") :]
+    local, at, domain = masked.rpartition("@")
+    if at:
+        masked = f"{local[:1]}***@{domain}"
     masked = _VALUE.sub("=***", _JWT.sub("eyJ***", _KEY.sub("pk_***", masked)))
     masked = _LONG_RUN.sub("***", masked)
     return segment if masked == decoded else masked

@@ -13,6 +13,7 @@ Rules:
 """
 
 import asyncio
+from time import monotonic
 
 from aiohttp import HttpVersion11
 
@@ -190,7 +191,7 @@ class Relay:
         self._out: list[bytes] = []
         self._chunks = False  # the answer goes to the client in chunks
         self._request_sent = True
-        self._started = loop.time()
+        self._started = monotonic()
         exchange.cancel = self._client_left
         exchange.connection.flow = upstream
         upstream.start(
@@ -217,7 +218,7 @@ class Relay:
         exchange = self._exchange
         exchange.cancel = None
         exchange.connection.flow = None
-        exchange.upstream_seconds = asyncio.get_running_loop().time() - self._started
+        exchange.upstream_seconds = monotonic() - self._started
         if self._pump is not None and not self._pump.done():
             self._pump.cancel()
             # What is left of the request must not reach the next one on this connection.

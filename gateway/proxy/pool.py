@@ -88,7 +88,7 @@ class Pool:
             connection.close()
 
     def choose(self) -> Target:
-        """The healthy target with the least under way. Raises UpstreamUnavailable: there is none."""
+        """The healthy target with the least under way. Raises UpstreamUnavailable: none."""
         healthy = [target for target in self.targets if target.healthy]
         if not healthy:
             raise UpstreamUnavailable

@@ -124,7 +124,7 @@ class Vault:
             return self._master_keys.open(record.email, record.master_key_id, record.ciphertext)
         except UndecryptableError as error:
             local, _, domain = record.email.partition("@")
-            log.error(  # noqa: TRY400  # a traceback would add nothing to the cause
+            log.error(
                 "vault record of %s***@%s can't be opened with master key %r: %s",
                 local[0],
                 domain,

@@ -1,0 +1,63 @@
+# What a person does with this repository. `make` alone lists it.
+# Needs Python 3.11 or newer and make; what else a target needs, it sets up.
+
+VENV ?= .venv
+PYTHON ?= $(shell sh tests/tools/find_python.sh)
+UV_VERSION := 0.13.9
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo demo-check test lint format lock clean
+
+help: ## list these targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
+
+install: $(VENV)/.installed ## make .venv with the `gateway` command in it
+
+$(VENV)/.installed: requirements-build.txt requirements-dev.txt pyproject.toml
+	@$(BIN)/python -c '' 2>/dev/null || sh tests/tools/make_venv.sh "$(PYTHON)" "$(VENV)"
+	@echo "Installing into $(VENV) ..."
+	@$(PIP) install --require-hashes -r requirements-build.txt
+	@$(PIP) install --require-hashes -r requirements-dev.txt
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## the gateway before two demo backends, with curl lines to paste
+	@$(BIN)/gateway demo $(ARGS)
+
+demo-check: install ## run the demo's curl lines, print a table, exit 0 or 1
+	@command -v curl >/dev/null || sh tests/tools/install.sh curl
+	$(BIN)/gateway demo --check
+
+test: install ## run the tests on a real redis-server; ARGS="tests/limits -x" goes to pytest
+	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## ruff, mypy, yamllint, and the shipped files through `gateway check`
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict routes.yaml config deploy
+
+format: install ## format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+lock: install ## pin what pyproject.toml asks for; ARGS=--upgrade takes the newest of everything
+	@$(PIP) install uv==$(UV_VERSION)
+	@$(BIN)/python -c 'import tomllib; \
+	print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+	$(COMPILE) $(ARGS) - --output-file requirements-build.txt
+	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements.txt
+	$(COMPILE) $(ARGS) pyproject.toml --extra dev --constraints requirements.txt \
+	--output-file requirements-dev.txt
+	@! grep -n '://' requirements*.txt || { echo "A pin names an address: remove it." >&2; exit 1; }
+
+clean: ## remove .venv and what tools left behind
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

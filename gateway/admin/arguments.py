@@ -1,0 +1,106 @@
+"""What operations take: each parser makes the value an operation works with of one from outside.
+
+The same parsers serve the command line and the admin API, so a value that one refuses the other
+refuses too, in the same words. A parser raises BadArgument with the rest of a sentence that begins
+with the argument's name; it never repeats what was given, which could be a secret.
+"""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.jsonbody import normal_email
+
+LARGEST_ID = 2**53 - 1  # the largest whole number that JSON and Lua keep exactly
+MAX_NAME_LENGTH = 100
+MAX_WORD_LENGTH = 200
+
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII
+).fullmatch
+
+Parser = Callable[[Any], Any]
+
+
+class Refused(Exception):  # noqa: N818  # it is an outcome like any other, and says what to do
+    """An operation that is not done; the message says what, where and what to do."""
+
+
+class BadArgument(Refused):
+    """An argument is missing, unknown or not of its form: the caller's mistake."""
+
+
+def user_id(value: Any) -> int:
+    """A positive whole number; a bool is none."""
+    if type(value) is not int or not 0 < value <= LARGEST_ID:
+        raise BadArgument(f"must be a whole number from 1 to {LARGEST_ID}")
+    return value
+
+
+def name(value: Any) -> str:
+    """What people call it: printable, since it is shown in terminals and logs."""
+    text = _text(value).strip()
+    if not text or len(text) > MAX_NAME_LENGTH or not text.isprintable():
+        raise BadArgument(f"must be 1 to {MAX_NAME_LENGTH} printable characters")
+    return text
+
+
+def word(value: Any) -> str:
+    """An id or the name of a plan: visible, without blanks."""
+    text = _text(value)
+    if not text or len(text) > MAX_WORD_LENGTH or not text.isprintable() or " " in text:
+        raise BadArgument("must be one word")
+    return text
+
+
+def secret(value: Any) -> str:
+    """A secret's form is checked where it is used."""
+    return _text(value)
+
+
+def email(value: Any) -> str:
+    """Trimmed and lower-cased, as emails are stored."""
+    address = normal_email(_text(value))
+    if address is None:
+        raise BadArgument("must be an email address, as in user@example.com")
+    return address
+
+
+def ip(value: Any) -> str:
+    """An address, or the network that an IPv6 address is limited by, as `ips list` shows it."""
+    text = _text(value).strip()
+    try:
+        ipaddress.ip_network(text, strict=False) if "/" in text else ipaddress.ip_address(text)
+    except ValueError:
+        raise BadArgument(
+            "must be an IP address, or a network as `gateway ips list` shows it"
+        ) from None
+    return text
+
+
+def moment(value: Any) -> datetime:
+    """A date (its first second) or a date and time; UTC unless it names an offset."""
+    text = _text(value)
+    try:
+        if not _MOMENT(text):
+            raise ValueError
+        parsed = datetime.fromisoformat(text)
+        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadArgument("must be a date as in 2027-01-01, or 2027-01-01T12:00:00 (UTC)") from None
+
+
+def future(value: Any) -> datetime:
+    """A moment that has not passed."""
+    at = moment(value)
+    if at <= datetime.now(UTC):
+        raise BadArgument("must be in the future")
+    return at
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadArgument("must be text")
+    return value

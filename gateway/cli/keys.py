@@ -1,0 +1,77 @@
+"""`gateway keys`: plan keys (pk_...), which belong to a user and outlive renewals of the plan."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.operate import operate
+from gateway.cli.options import (
+    DEFAULT_ROUTES,
+    ConfigFile,
+    Options,
+    Output,
+    OutputForm,
+    RoutesFile,
+    example,
+    group,
+)
+
+app = group("Issue, list, show and revoke plan keys.")
+
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id (k_...), not the key.")]
+
+
+@app.command(
+    epilog=example(
+        "gateway keys issue --user 42 --name laptop --output json",
+        "gateway keys issue --user 42 --name ci --expires 2027-01-01",
+    )
+)
+def issue(
+    user: Annotated[int, typer.Option(metavar="ID", help="Whose key it is; made if unknown.")],
+    name: Annotated[str, typer.Option(help="What its owner calls it.")],
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When it stops working, UTC [never].")
+    ] = None,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Issue a key. It is shown this once, and kept by nobody but its owner."""
+    options = Options(config, routes, output)
+    operate(options, "keys.issue", user=user, name=name, expires=expires)
+
+
+@app.command("list", epilog=example("gateway keys list --user 42"))
+def list_keys(
+    user: Annotated[
+        int | None, typer.Option(metavar="ID", help="Only this user's keys [all].")
+    ] = None,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """List keys, revoked and expired ones too."""
+    operate(Options(config, routes, output), "keys.list", user=user)
+
+
+@app.command(epilog=example("gateway keys show k_7Qm2sVbK1x"))
+def show(
+    key_id: KeyId,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Show what is known of a key; the key itself isn't."""
+    operate(Options(config, routes, output), "keys.show", id=key_id)
+
+
+@app.command(epilog=example("gateway keys revoke k_7Qm2sVbK1x"))
+def revoke(
+    key_id: KeyId,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Revoke a key, for good."""
+    operate(Options(config, routes, output), "keys.revoke", id=key_id)

@@ -1,0 +1,130 @@
+"""Runs an operation where the data is: on Redis itself, or in the gateway whose memory holds it.
+
+With `memory://` the data lives in a running gateway, and is reached through its admin listener
+with the admin token of the settings.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from gateway.cli.options import Options
+from gateway.cli.output import WRONG_USAGE, Failure, failures, show
+
+if TYPE_CHECKING:
+    from gateway.settings import Settings
+
+STORE_SECONDS = 5.0
+GATEWAY_SECONDS = 15.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
+
+
+def operate(options: Options, operation: str, **arguments: Any) -> None:
+    """Run `operation` and print its result. Arguments that are None are not given."""
+    arguments = {name: value for name, value in arguments.items() if value is not None}
+    with failures(options.output):
+        settings = read_settings(options)
+        if settings.store.url.startswith("memory://"):
+            result = ask_gateway(settings, operation, arguments)
+        else:
+            result = asyncio.run(ask_store(settings, operation, arguments))
+        show(result, options.output)
+
+
+def read_settings(options: Options) -> "Settings":
+    """The settings, or a Failure with all that is wrong with them."""
+    from gateway.errors import ConfigurationError  # noqa: PLC0415  # `--help` needs none of it
+    from gateway.settings import load_settings  # noqa: PLC0415
+
+    try:
+        return load_settings(options.settings_path, os.environ)
+    except ConfigurationError as error:
+        raise wrong_configuration(error.complaints) from None
+
+
+def wrong_configuration(complaints: tuple[str, ...]) -> Failure:
+    count = "1 problem" if len(complaints) == 1 else f"{len(complaints)} problems"
+    return Failure(f"{count} in the configuration", complaints=complaints)
+
+
+async def ask_store(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:
+    """Run it here, on the store that the settings name."""
+    from gateway.admin.operations import (  # noqa: PLC0415  # brings redis and cryptography
+        OPERATIONS,
+        BadArgument,
+        Refused,
+        open_context,
+    )
+    from gateway.errors import GatewayError, StoreUnavailable  # noqa: PLC0415
+
+    # A command can wait longer than a request may.
+    patient = settings.store.model_copy(update={"timeout": STORE_SECONDS})
+    settings = settings.model_copy(update={"store": patient})
+    try:
+        async with open_context(settings) as context:
+            return await OPERATIONS[operation].run(context, **arguments)
+    except BadArgument as error:
+        raise Failure(str(error), exit_code=WRONG_USAGE) from None
+    except Refused as error:
+        raise Failure(str(error)) from None
+    except StoreUnavailable:
+        raise Failure(
+            f"no answer from the store at {without_credentials(settings.store.url)}; "
+            "start Redis, or set store.url to where it runs"
+        ) from None
+    except GatewayError as error:
+        raise Failure(f"{operation} failed: {error.reason}") from None
+
+
+def ask_gateway(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:
+    """Have the running gateway do it."""
+    admin = settings.admin
+    host = EVERYWHERE.get(admin.host, admin.host)
+    where = f"[{host}]:{admin.port}" if ":" in host else f"{host}:{admin.port}"
+    headers = {"Content-Type": "application/json"}
+    if admin.token is not None:
+        headers["Authorization"] = f"Bearer {admin.token.get_secret_value()}"
+    connection = http.client.HTTPConnection(host, admin.port, timeout=GATEWAY_SECONDS)
+    try:
+        connection.request("POST", f"/api/{operation}", json.dumps(arguments), headers)
+        response = connection.getresponse()
+        status, body = response.status, response.read(MAX_ANSWER_BYTES)
+    except TimeoutError:
+        raise Failure(
+            f"the gateway on {where} did not answer within {GATEWAY_SECONDS:.0f} s; see its log"
+        ) from None
+    except OSError:
+        raise Failure(
+            f"no gateway answers on {where}; with memory:// the data lives in the running "
+            "gateway: start `gateway serve` first, or set store.url"
+        ) from None
+    except http.client.HTTPException:
+        raise not_a_gateway(where) from None
+    finally:
+        connection.close()
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        raise not_a_gateway(where) from None
+    if status == http.HTTPStatus.OK:
+        return answer
+    if not isinstance(answer, dict) or "detail" not in answer:
+        raise not_a_gateway(where)
+    wrong_usage = status == http.HTTPStatus.UNPROCESSABLE_ENTITY
+    raise Failure(str(answer["detail"]), exit_code=WRONG_USAGE if wrong_usage else 1)
+
+
+def not_a_gateway(where: str) -> Failure:
+    return Failure(
+        f"what answers on {where} is no gateway; set admin.host and admin.port to those of yours"
+    )
+
+
+def without_credentials(url: str) -> str:
+    """A store's URL as it may be shown: no user, no password, no query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

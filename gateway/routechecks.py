@@ -1,0 +1,196 @@
+"""What must hold of routes beyond their single fields: between fields, routes, and settings.
+
+Each check looks only at fields that are right by themselves, so that a mistake is told once.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from gateway.errors import BadRequest, GatewayError
+from gateway.routespec import BODY_PATTERNS, OWN_ENDPOINTS, Draft, label, own_endpoints
+from gateway.routing import Match, RouteTable, host_name, overlap, segments
+from gateway.settings import Settings
+from gateway.yamlfile import Document, Loc, did_you_mean
+
+Complain = Callable[[str, str], None]  # a field and the rest of a sentence about it
+
+
+def check_routes(
+    document: Document, drafts: Sequence[Draft], settings: Settings | None
+) -> tuple[str, ...]:
+    """Put what is wrong among the document's complaints; return the warnings."""
+    given = document.get(("upstreams",))
+    upstreams = list(given) if isinstance(given, dict) else []
+    for draft in drafts:
+        _check_route(document, draft, upstreams, settings)
+    _check_names(document, drafts)
+    _check_header_names(document, upstreams)
+    table_is_sound = all(draft.sound("path", "methods", "host", "loose_path") for draft in drafts)
+    if not _find_conflicts(document, drafts) and table_is_sound:
+        _check_examples(document, drafts)
+    return _warnings(document, drafts, upstreams)
+
+
+def _check_route(
+    document: Document, draft: Draft, upstreams: list[str], settings: Settings | None
+) -> None:
+    spec = draft.spec
+
+    def complain(field: str, text: str) -> None:
+        document.complain((*draft.loc, field), f"{_called(draft, field)} {text}")
+
+    if draft.sound("upstream") and spec.upstream not in upstreams:
+        shown = document.quote((*draft.loc, "upstream"), spec.upstream)
+        complain(
+            "upstream", f"is {shown}, which isn't defined{did_you_mean(spec.upstream, upstreams)}"
+        )
+    if draft.sound("auth"):
+        _check_auth(draft, complain)
+    if spec.plan is not None and settings is not None and spec.plan not in settings.plans:
+        shown = document.quote((*draft.loc, "plan"), spec.plan)
+        hint = did_you_mean(spec.plan, settings.plans)
+        complain("plan", f"is {shown}, which isn't in the settings' plans{hint}")
+    if spec.websocket and spec.methods is not None and "GET" not in spec.methods:
+        complain("websocket", "needs GET among the methods: an upgrade is a GET")
+    if draft.sound("path"):
+        own = next((own for own in OWN_ENDPOINTS if _claims(spec.path, own.path)), None)
+        if own is not None:
+            complain("path", f"is the gateway's own ('{own.path}'); choose another")
+        if draft.sound("strip_prefix") and spec.strip_prefix is not None:
+            prefix, path = segments(spec.strip_prefix), segments(spec.path)
+            if "{" in spec.strip_prefix or path[: len(prefix)] != prefix:
+                complain("strip_prefix", f"must be literal segments that '{spec.path}' begins with")
+
+
+def _check_auth(draft: Draft, complain: Complain) -> None:
+    """What only some patterns have."""
+    spec = draft.spec
+    if draft.sound("plan"):
+        if spec.auth == "plan_key" and spec.plan is None:
+            complain("plan", "is missing; a plan_key route names the least plan that opens it")
+        if spec.auth != "plan_key" and spec.plan is not None:
+            complain("plan", f"is for auth: plan_key alone, not {spec.auth}; leave it out")
+    if spec.auth != "registered_key":
+        for field, given in (("inject", spec.inject), ("owner", spec.owner is not None)):
+            if given and draft.sound(field):
+                complain(field, f"is for auth: registered_key alone, not {spec.auth}; leave it out")
+    if draft.sound("scope", "owner") and spec.scope and "app_token" not in (spec.auth, spec.owner):
+        complain("scope", "needs an app token: auth: app_token, or owner: app_token")
+    if draft.sound("websocket") and spec.websocket and spec.auth in BODY_PATTERNS:
+        complain("websocket", f"can't go with {spec.auth}: an upgrade has no body to read")
+
+
+def _check_names(document: Document, drafts: Sequence[Draft]) -> None:
+    seen: dict[str, Draft] = {}
+    for draft in drafts:
+        first = seen.setdefault(draft.spec.name, draft) if draft.sound("name") else draft
+        if first is not draft:
+            line = document.place((*first.loc, "name")).line
+            document.complain(
+                (*draft.loc, "name"),
+                f"{_called(draft)}: name was given in line {line} already; rename one of the two",
+            )
+
+
+def _check_header_names(document: Document, upstreams: list[str]) -> None:
+    """Names of headers are the same in any case (RFC 9110 §5.1)."""
+    for upstream in upstreams:
+        loc: Loc = ("upstreams", upstream, "headers")
+        headers = document.get(loc)
+        seen: dict[str, str] = {}
+        for name in headers if isinstance(headers, dict) else ():
+            first = seen.setdefault(name.lower(), name)
+            if first != name:
+                document.complain_at(
+                    document.name_place((*loc, name)),
+                    f"{label('upstream', upstream, ('headers', name))} is '{first}' once more; "
+                    "leave one of the two out",
+                )
+
+
+def _find_conflicts(document: Document, drafts: Sequence[Draft]) -> bool:
+    """Complain of routes that claim what an earlier one claims."""
+    by_pattern: defaultdict[tuple[object, ...], list[Draft]] = defaultdict(list)
+    found = False
+    for draft in drafts:
+        if not draft.sound("path", "methods", "host"):
+            continue
+        claims = draft.spec.claims
+        others = by_pattern[host_name(claims.host or ""), *segments(claims.path)]
+        for other in others:
+            if overlap(claims, other.spec.claims):
+                found = True
+                line = document.place((*other.loc, "path")).line
+                document.complain(
+                    (*draft.loc, "path"),
+                    f"{_called(draft)} claims the same requests as {_called(other)} in line "
+                    f"{line} ({_shared(claims, other.spec.claims)}); "
+                    "give one of the two another path, host or methods",
+                )
+                break
+        others.append(draft)
+    return found
+
+
+def _check_examples(document: Document, drafts: Sequence[Draft]) -> None:
+    """Does each example land on its route?"""
+    routes = tuple(draft.spec for draft in drafts)
+    try:
+        table: RouteTable[str] = RouteTable(
+            [(route.claims, f"route '{route.name}'") for route in routes]
+            + [(own, "the gateway's own endpoint") for own in own_endpoints(routes)]
+        )
+    except ValueError:  # a route claims an own endpoint, and has its complaint
+        return
+    for draft in drafts:
+        for index, example in enumerate(draft.spec.tests if draft.sound("tests", "name") else ()):
+            method, _, target = example.partition(" ")
+            path = target.partition("?")[0]
+            try:
+                landed = table.match(method, draft.spec.host or "", path)
+            except BadRequest:
+                landed = "400: the path is ambiguous, and the route isn't loose_path"
+            except GatewayError as error:
+                landed = f"{error.status}: {error.detail}"
+            if landed != f"route '{draft.spec.name}'":
+                document.complain(
+                    (*draft.loc, "tests", index),
+                    f"{_called(draft)}: '{example}' lands on {landed}; "
+                    "change the example, or the paths",
+                )
+
+
+def _warnings(document: Document, drafts: Sequence[Draft], upstreams: list[str]) -> tuple[str, ...]:
+    warnings = []
+    for draft in drafts:
+        if draft.spec.auth == "registered_key" and draft.spec.owner is None:
+            advice = "anyone who knows an email can use its key; `owner: app_token` asks for proof"
+            warnings.append((document.place((*draft.loc, "auth")), f"{_called(draft)}: {advice}"))
+    used = {draft.spec.upstream for draft in drafts}
+    warnings += [
+        (document.name_place(("upstreams", name)), f"upstream '{name}' is used by no route")
+        for name in upstreams
+        if name not in used
+    ]
+    return tuple(f"{place}: {text}" for place, text in sorted(warnings))
+
+
+def _claims(path: str, own: str) -> bool:
+    """Would a route with `path` take requests from the gateway's own endpoint at `own`?"""
+    theirs, ours = segments(path), segments(own)
+    return len(theirs) == len(ours) and all(
+        mine in ("{}", part) and part != "{...}" for part, mine in zip(theirs, ours, strict=True)
+    )
+
+
+def _shared(one: Match, other: Match) -> str:
+    mine, theirs = one.served, other.served
+    methods = mine or theirs if mine is None or theirs is None else mine & theirs
+    return f"{'any method' if methods is None else ', '.join(sorted(methods))} {one.path}"
+
+
+def _called(draft: Draft, field: str | None = None) -> str:
+    index = draft.loc[-1]
+    assert isinstance(index, int)
+    name = draft.spec.name if draft.sound("name") else index
+    return label("route", name, () if field is None else (field,))

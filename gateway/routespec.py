@@ -1,0 +1,201 @@
+"""The types of routes.yaml: what an upstream and a route may say, and how complaints call them.
+
+Terms: a *route* claims requests and says who may pass; an *upstream* is a backend, its *targets*
+the addresses where it runs.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from gateway.complaints import TAG, Checked, Model
+from gateway.fields import (
+    ByteCount,
+    Count,
+    Example,
+    Flag,
+    HeaderValue,
+    HostName,
+    Methods,
+    Name,
+    Number,
+    RoutePath,
+    SettableHeader,
+    Target,
+    Text,
+    UrlPath,
+)
+from gateway.routing import Match, host_name
+from gateway.settings import CorsSettings
+from gateway.yamlfile import Loc
+
+Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_token"]
+BODY_PATTERNS = frozenset({"body_credentials", "registered_key"})  # they read the body, all of it
+DEFAULT_MAX_BODY_BYTES = 1024 * 1024
+
+# What the gateway answers itself. No route may claim these.
+OWN_ENDPOINTS = (
+    Match("/", frozenset({"GET"})),
+    Match("/health", frozenset({"GET"})),
+    Match("/api-key/verify", frozenset({"POST"})),
+    Match("/api-key/status/{email}", frozenset({"GET"})),
+    Match("/auth/mobile/google", frozenset({"POST"})),
+    Match("/auth/mobile/apple", frozenset({"POST"})),
+)
+
+
+class UpstreamTimeout(Model):
+    connect: Number = Field(default=2, gt=0)
+    """Seconds until a connection must stand."""
+    read: Number = Field(default=30, gt=0)
+    """Seconds that the backend may be silent before and within an answer."""
+
+
+class Health(Model):
+    path: UrlPath
+    """Answers 2xx while the target is well."""
+    interval: Number = Field(default=5, gt=0)
+    """Seconds between two checks."""
+
+
+class UpstreamFields(Model):
+    """An upstream as the file has it: its name is the field's name."""
+
+    targets: tuple[Target, ...] = Field(min_length=1)
+    """Where it runs, as in http://10.0.0.5:9001; several share the load."""
+    timeout: UpstreamTimeout = UpstreamTimeout()
+    """How long it may take; a route may say otherwise."""
+    health: Health | None = None
+    """What to ask each target now and then, to send nothing to those that are down."""
+    host: Literal["target", "preserve"] = "target"
+    """The Host header it gets: that of the target, or the client's."""
+    headers: dict[SettableHeader, HeaderValue] = Field(default_factory=dict)
+    """Set on each request, as X-Backend-Key: "${BACKEND_KEY}"."""
+
+
+class UpstreamSpec(UpstreamFields):
+    name: Name
+
+
+class RouteLimit(Model):
+    requests: Count = Field(ge=1)
+    """Requests an address may send to this route in any one window."""
+    window: Count = Field(default=60, ge=1)
+    """Seconds that window is long."""
+
+
+class RouteTimeout(Model):
+    connect: Number | None = Field(default=None, gt=0)
+    """Seconds; null: as the upstream has it."""
+    read: Number | None = Field(default=None, gt=0)
+    """Seconds; null: as the upstream has it."""
+
+
+def _cors_form(value: object) -> str:
+    return f"{TAG}false" if isinstance(value, bool) else f"{TAG}fields"
+
+
+RouteCors = Annotated[
+    Annotated[CorsSettings, Tag(f"{TAG}fields")] | Annotated[Literal[False], Tag(f"{TAG}false")],
+    Discriminator(_cors_form),
+]
+
+
+class RouteSpec(Model):
+    name: Name
+    """Names the route in metrics, logs and complaints."""
+    path: RoutePath
+    """Exact, or with {name} for one segment, {name...} at the end for the rest."""
+    methods: Methods | None = None
+    """GET includes HEAD; null: all."""
+    auth: Auth
+    """Who may pass."""
+    upstream: Text
+    """Where requests go: a name under upstreams."""
+    plan: Text | None = None
+    """plan_key: the least plan that opens the route."""
+    host: HostName | None = None
+    """Only requests to this host; such a route goes before those without host."""
+    rate_limit: RouteLimit | None = None
+    """A limit of this route's own, per address, beside the one over all routes."""
+    timeout: RouteTimeout | None = None
+    """Instead of the upstream's."""
+    max_body: ByteCount | None = None
+    """Bytes a request's body may have, as in 1048576 or 1MiB. Patterns that read it: 1MiB."""
+    websocket: Flag = False
+    """Let connections be upgraded."""
+    strip_prefix: RoutePath | None = None
+    """Taken off the path's beginning before it goes to the backend, as in /api."""
+    pass_credentials: Flag = False
+    """Let the backend see the X-Primit-API-Key, or the Authorization of an app_token route."""
+    inject: Flag = False
+    """registered_key: put the stored api_key and api_secret into the body."""
+    owner: Literal["app_token"] | None = None
+    """registered_key: the caller must also prove, by app token, that the email is theirs."""
+    scope: tuple[Text, ...] = ()
+    """app_token: words that the token's scope must have."""
+    enforce: Flag = True
+    """false: let everyone pass, and report who would have been refused."""
+    loose_path: Flag = False
+    """Pass ambiguous paths (//, ;, dot segments, encoded slashes) on as they are."""
+    cors: RouteCors | None = None
+    """Instead of the settings' cors; false: none."""
+    tests: tuple[Example, ...] = ()
+    """Requests that must land on this route, as in GET /strategies/7; checked at load."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bound_body(cls, fields: Any) -> Any:
+        """What is read whole has a bound."""
+        if (
+            isinstance(fields, dict)
+            and fields.get("max_body") is None
+            and fields.get("auth") in ("body_credentials", "registered_key")
+        ):
+            return {**fields, "max_body": DEFAULT_MAX_BODY_BYTES}
+        return fields
+
+    @property
+    def claims(self) -> Match:
+        """What the route table needs to know of it."""
+        methods = None if self.methods is None else frozenset(self.methods)
+        return Match(self.path, methods, self.host, self.loose_path)
+
+
+class RoutesDocument(Model):
+    """All of routes.yaml."""
+
+    version: Literal[1]
+    """Of this file's form."""
+    upstreams: dict[Name, UpstreamFields]
+    """The backends, by name."""
+    routes: tuple[RouteSpec, ...]
+    """Their order doesn't matter: the most specific path wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A route under check: `sound` says whether some of its fields hold what the file says."""
+
+    loc: Loc
+    spec: RouteSpec
+    checked: Checked[RouteSpec]
+
+    def sound(self, *fields: str) -> bool:
+        return self.checked.sound(*((field,) for field in fields))
+
+
+def own_endpoints(routes: tuple[RouteSpec, ...]) -> tuple[Match, ...]:
+    """What the gateway answers itself, for each host a route names too: none takes them away."""
+    hosts = dict.fromkeys(host_name(route.host) for route in routes if route.host is not None)
+    return tuple(
+        Match(own.path, own.methods, host) for host in (None, *hosts) for own in OWN_ENDPOINTS
+    )
+
+
+def label(kind: str, name: str | int, loc: Loc = ()) -> str:
+    """How complaints call a route or upstream, or a field of it."""
+    owner = f"{kind} '{name}'" if isinstance(name, str) else f"{kind} {name + 1}"
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return f"{owner}: {field.removeprefix('.')}" if loc else owner

@@ -1,0 +1,68 @@
+"""Who has to hear that something in Redis has changed, and whether the news can be relied on.
+
+Each in-process copy (`watch.py`) listens to one *space*: the word after the prefix, `key` in
+`gw:key:…`. The news comes from Redis itself (`channel.py`) for whatever any client wrote, and
+directly, by `Store.changed`, for what this process wrote. Without a channel (`memory://`) the
+direct way is all there is, and enough: no other process can write.
+
+Terms: the news are *up* while every change is sure to be heard. `epoch` counts how often that
+began or ended: what was read in one epoch says nothing about another.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+WATCHED_SPACES = ("key", "user", "vault")
+
+
+class Listener(Protocol):
+    def changed(self, name: str) -> None:
+        """This one has a new value, or none any more."""
+
+    def all_changed(self) -> None:
+        """Nothing remembered can be trusted."""
+
+
+class Changes:
+    """`clock` gives seconds that never run backwards."""
+
+    def __init__(self, prefix: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.up = False
+        self.epoch = 0
+        self.down_since = clock()
+        self._start = f"{prefix}:"
+        self._listeners: dict[str, list[Listener]] = {space: [] for space in WATCHED_SPACES}
+
+    @property
+    def prefixes(self) -> list[str]:
+        """What the names of all watched keys begin with."""
+        return [f"{self._start}{space}:" for space in WATCHED_SPACES]
+
+    def listen(self, space: str, listener: Listener) -> None:
+        """`space` is one of WATCHED_SPACES."""
+        self._listeners[space].append(listener)
+
+    def changed(self, key: str) -> None:
+        """A key, by its whole name, was written. Names outside the watched spaces are ignored."""
+        space, _, name = key.removeprefix(self._start).partition(":")
+        for listener in self._listeners.get(space, ()):
+            listener.changed(name)
+
+    def all_changed(self) -> None:
+        for listeners in self._listeners.values():
+            for listener in listeners:
+                listener.all_changed()
+
+    def came_up(self) -> None:
+        """From now on every change is heard. What changed until now is unknown."""
+        self.epoch += 1
+        self.all_changed()
+        self.up = True
+
+    def went_down(self, since: float) -> None:
+        """Changes after `since`, on `clock`, may not have been heard."""
+        self.epoch += 1
+        self.up = False
+        self.down_since = since

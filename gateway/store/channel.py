@@ -1,0 +1,174 @@
+"""The one connection on which Redis tells what has changed, and whether it is there at all.
+
+Server-assisted client-side caching (redis.io/docs, "Client-side caching reference") in
+broadcasting mode: Redis sends the name of every key written under the watched prefixes, whoever
+wrote it. In RESP2 the messages come by a Pub/Sub channel; the connection redirects them to
+itself, so the same one says "alive" (PING) and "changed", and one break ends both. Needs Redis
+6.0, and under ACLs `+client|id +client|tracking +subscribe +ping +get +set`, with
+`&__redis__:invalidate`.
+
+Rules: a silent Redis counts as gone after three ticks; a new connection is tried every tick; going
+and coming back are each logged once. On every connection the layout's version is looked at.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from gateway.errors import ConfigurationError
+from gateway.store.changes import Changes
+
+logger = logging.getLogger("gateway.store")
+
+LAYOUT = 1  # of the data in Redis; `{prefix}:version` holds it
+INVALIDATIONS = "__redis__:invalidate"
+TICK_SECONDS = 0.25
+SILENT_TICKS = 2  # that PING may stay without an answer
+CONNECT_SECONDS = 1.0
+
+
+class NewerLayoutError(Exception):
+    """The data in Redis has a layout that this gateway doesn't know."""
+
+
+class Channel:
+    """Keeps `changes` true. `connect` makes a connection that isn't open yet."""
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractConnection],
+        changes: Changes,
+        version_key: str,
+        where: str,
+    ) -> None:
+        self.refused = False  # by this gateway, for the layout
+        self._connect = connect
+        self._changes = changes
+        self._version_key = version_key
+        self._where = where
+        self._heard_at = changes.clock()
+        self._told: str | None = None  # the last state that was logged
+        self._task: asyncio.Task[None] | None = None
+        self._tried: asyncio.Future[None] | None = None
+
+    async def start(self, connect_seconds: float = CONNECT_SECONDS) -> None:
+        """Return when the first attempt has ended, well or not. It goes on in the background.
+
+        Raises ConfigurationError if Redis is there and holds a newer layout.
+        """
+        self._tried = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(connect_seconds))
+        try:
+            await asyncio.shield(self._tried)
+        except NewerLayoutError as error:
+            await self.close()
+            raise ConfigurationError([str(error)]) from error
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        if self._changes.up:
+            self._changes.went_down(self._heard_at)
+
+    async def _run(self, connect_seconds: float) -> None:
+        while True:
+            connection = self._connect()
+            try:
+                async with asyncio.timeout(connect_seconds):
+                    await self._open(connection)
+                self._came_up()
+                await self._hear(connection)
+            except NewerLayoutError as error:
+                self.refused = True
+                self._went_down(error)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._went_down(error)
+            except Exception as error:
+                logger.exception("the store's channel failed")
+                self._went_down(error)
+            finally:
+                await connection.disconnect(nowait=True)
+            await asyncio.sleep(TICK_SECONDS)
+
+    async def _open(self, connection: AbstractConnection) -> None:
+        async def ask(*words: Any) -> Any:
+            await connection.send_command(*words)
+            return await connection.read_response()
+
+        await connection.connect()
+        version = await ask("GET", self._version_key)
+        if version is None:
+            await ask("SET", self._version_key, LAYOUT, "NX")
+            version = await ask("GET", self._version_key)
+        if not str(version).isdecimal() or int(version) > LAYOUT:
+            raise NewerLayoutError(
+                f"Redis at {self._where}: {self._version_key} says that the data has another "
+                f"layout than this gateway knows ({LAYOUT}); run a newer gateway"
+            )
+        own_id = await ask("CLIENT", "ID")
+        prefixes = [word for prefix in self._changes.prefixes for word in ("PREFIX", prefix)]
+        await ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
+        await ask("SUBSCRIBE", INVALIDATIONS)
+
+    async def _hear(self, connection: AbstractConnection) -> None:
+        """Pass the news on until the connection breaks or goes silent. Always raises."""
+        silent_ticks = 0
+        while True:
+            message = await connection.read_response(timeout=TICK_SECONDS)
+            if message is not None:
+                silent_ticks = 0
+                self._heard_at = self._changes.clock()
+                if message[0] == "message":
+                    self._pass_on(message[2])
+                continue
+            if silent_ticks == 0:
+                await connection.send_command("PING", check_health=False)
+            elif silent_ticks > SILENT_TICKS:
+                raise TimeoutError("no answer to PING")
+            silent_ticks += 1
+
+    def _pass_on(self, keys: list[str] | None) -> None:
+        if keys is None:  # FLUSHALL, FLUSHDB
+            self._changes.all_changed()
+        else:
+            for key in keys:
+                self._changes.changed(key)
+
+    def _came_up(self) -> None:
+        self.refused = False
+        self._heard_at = self._changes.clock()
+        self._changes.came_up()
+        if self._told is not None:
+            logger.warning("Redis at %s is back", self._where)
+            self._told = None
+        self._settle_first_try(None)
+
+    def _went_down(self, error: Exception) -> None:
+        if self._changes.up:
+            self._changes.went_down(self._heard_at)
+        state = "refused" if self.refused else "gone"
+        if self._told != state:
+            self._told = state
+            if self.refused:
+                logger.error("%s", error)
+            else:
+                logger.warning(
+                    "Redis at %s can't be reached (%s); going on without it until it is back",
+                    self._where,
+                    f"{type(error).__name__}: {error}" if str(error) else type(error).__name__,
+                )
+        self._settle_first_try(error if isinstance(error, NewerLayoutError) else None)
+
+    def _settle_first_try(self, error: NewerLayoutError | None) -> None:
+        if self._tried is None or self._tried.done():
+            return
+        if error is None:
+            self._tried.set_result(None)
+        else:
+            self._tried.set_exception(error)

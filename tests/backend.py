@@ -1,0 +1,106 @@
+"""A backend that says exactly what a test tells it to, and remembers the bytes it was sent."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass
+class Received:
+    """One request as it came: `head` to its empty line, `body` unframed."""
+
+    head: bytes
+    body: bytes = b""
+    trailers: bytes = b""
+
+    @property
+    def line(self) -> bytes:
+        return self.head.partition(b"\r\n")[0]
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        pairs = (line.split(b": ", 1) for line in self.head.split(b"\r\n")[1:] if line)
+        return [(name, value) for name, value in pairs]
+
+    def all(self, name: bytes) -> list[bytes]:
+        return [value for field, value in self.fields if field.lower() == name.lower()]
+
+    def one(self, name: bytes) -> bytes:
+        (value,) = self.all(name)
+        return value
+
+
+Script = Callable[["RawBackend", Received, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class RawBackend:
+    """Answers every request with `answer`, or as `script` does; reads bodies by their framing."""
+
+    answer: bytes = OK
+    script: Script | None = None
+    read_bodies: bool = True
+    requests: list[Received] = field(default_factory=list)
+    connections: int = 0
+    open_connections: int = 0
+    port: int = 0
+    _server: asyncio.Server | None = None
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def last(self) -> Received:
+        return self.requests[-1]
+
+    async def start(self) -> "RawBackend":
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.drop()
+
+    def drop(self) -> None:
+        """End every connection at once."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        self._writers.add(writer)
+        try:
+            while True:
+                received = Received(await reader.readuntil(b"\r\n\r\n"))
+                self.requests.append(received)
+                if self.read_bodies:
+                    await read_body(received, reader)
+                if self.script is not None:
+                    await self.script(self, received, reader, writer)
+                else:
+                    writer.write(self.answer)
+                    await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.open_connections -= 1
+            self._writers.discard(writer)
+            writer.close()
+
+
+async def read_body(received: Received, reader: asyncio.StreamReader) -> None:
+    if received.all(b"Transfer-Encoding"):
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            received.body += await reader.readexactly(size)
+            await reader.readexactly(2)
+        while (line := await reader.readuntil(b"\r\n")) != b"\r\n":
+            received.trailers += line
+    elif lengths := received.all(b"Content-Length"):
+        received.body = await reader.readexactly(int(lengths[0]))

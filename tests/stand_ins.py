@@ -1,0 +1,283 @@
+"""Google, Apple and Binance on 127.0.0.1, with real keys, real signatures and real HTTP.
+
+Each checks what the real one checks. Rules: `fault` is what to do wrong from now on; `asked` counts
+requests; a stand-in that is slow answers when `release()` is called, never by itself. Tokens are
+good unless an argument says otherwise.
+
+    async with GoogleStandIn() as google:
+        GoogleVerifier(session, google.url, [google.audience])
+"""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from functools import cache
+from typing import Any, Self
+from urllib.parse import parse_qs
+
+import jwt
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+
+class Fault(Enum):
+    """What a stand-in does instead of its work."""
+
+    DOWN = "closes the connection without an answer"
+    FAILING = "answers 503"
+    SLOW = "does not answer until released"
+    WRONG_CONTENT = "answers 200 with something else"
+
+
+class StandIn:
+    """An HTTP server whose faults can be switched on."""
+
+    def __init__(self) -> None:
+        self.fault: Fault | None = None
+        self.asked = 0
+        self._released = asyncio.Event()
+        application = web.Application(middlewares=[self._misbehave])
+        self._routes(application.router)
+        self._server = TestServer(application, host="127.0.0.1")
+
+    async def __aenter__(self) -> Self:
+        await self._server.start_server(access_log=None)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+        await self._server.close()
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def release(self) -> None:
+        """Let slow answers go."""
+        self._released.set()
+
+    def _routes(self, router: web.UrlDispatcher) -> None:
+        raise NotImplementedError
+
+    @web.middleware
+    async def _misbehave(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.asked += 1
+        match self.fault:
+            case Fault.DOWN:
+                assert request.transport is not None
+                request.transport.abort()
+                return web.Response()
+            case Fault.FAILING:
+                return web.Response(status=503, text="try later")
+            case Fault.SLOW:
+                await self._released.wait()
+            case Fault.WRONG_CONTENT:
+                return web.Response(text="<html>Sign in to the hotel's network</html>")
+        response: web.StreamResponse = await handler(request)
+        return response
+
+
+@cache
+def rsa_key(name: str = "first", bits: int = 2048) -> rsa.RSAPrivateKey:
+    """The RSA key of that name; made once, because making one is slow."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+@cache
+def ec_key(name: str = "first") -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def public_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+@cache
+def certificate(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    """A self-signed certificate for `key`, in PEM."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "stand-in")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+class KeyPublisher(StandIn):
+    """Publishes public keys. `cache_control` goes with them; `body`, if set, instead of them."""
+
+    path = "/keys"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache_control: str | None = "public, max-age=3600, must-revalidate"
+        self.age: str | None = None
+        self.body: bytes | None = None
+
+    @property
+    def url(self) -> str:
+        return self.base_url + self.path
+
+    def _routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get(self.path, self._published)
+
+    def _document(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def _published(self, _request: web.Request) -> web.Response:
+        headers = {}
+        if self.cache_control is not None:
+            headers["Cache-Control"] = self.cache_control
+        if self.age is not None:
+            headers["Age"] = self.age
+        body = json.dumps(self._document()).encode() if self.body is None else self.body
+        return web.Response(body=body, headers=headers, content_type="application/json")
+
+
+class GoogleStandIn(KeyPublisher):
+    """Google's certificates, and ID tokens that verify with them. `keys` is what it publishes."""
+
+    path = "/oauth2/v1/certs"
+    audience = "app.apps.googleusercontent.com"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = {"google-1": rsa_key()}
+
+    def _document(self) -> dict[str, Any]:
+        return {kid: certificate(key) for kid, key in self.keys.items()}
+
+    def claims(self, **changed: Any) -> dict[str, Any]:
+        """The claims of a good token, with some changed; None takes one out."""
+        now = int(time.time())
+        claims = {
+            "iss": "https://accounts.google.com",
+            "aud": self.audience,
+            "azp": self.audience,
+            "sub": "1067290000000000000",
+            "email": "user@example.com",
+            "email_verified": True,
+            "name": "Jane Doe",
+            "iat": now,
+            "exp": now + 3600,
+        } | changed
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, kid: str = "google-1", **changed: Any) -> str:
+        key = self.keys.get(kid, rsa_key())
+        return jwt.encode(self.claims(**changed), key, algorithm="RS256", headers={"kid": kid})
+
+
+class AppleStandIn(KeyPublisher):
+    """Apple's key set, with an RSA key and one on P-256, and identity tokens of either."""
+
+    path = "/auth/keys"
+    audience = "com.primit.app"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rsa_keys = {"apple-rsa": rsa_key()}
+        self.ec_keys = {"apple-ec": ec_key()}
+        self.other_members: list[Any] = []
+
+    def _document(self) -> dict[str, Any]:
+        members = [
+            RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+            | {"kid": kid, "use": "sig", "alg": "RS256"}
+            for kid, key in self.rsa_keys.items()
+        ] + [
+            ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+            | {"kid": kid, "use": "sig", "alg": "ES256"}
+            for kid, key in self.ec_keys.items()
+        ]
+        for member in members:
+            member.pop("key_ops", None)
+        return {"keys": members + self.other_members}
+
+    def claims(self, **changed: Any) -> dict[str, Any]:
+        """The claims of a good token, with some changed; None takes one out."""
+        now = int(time.time())
+        claims = {
+            "iss": "https://appleid.apple.com",
+            "aud": self.audience,
+            "sub": "001234.0123456789abcdef0123456789abcdef.1234",
+            "email": "user@example.com",
+            "email_verified": "true",
+            "iat": now,
+            "exp": now + 3600,
+        } | changed
+        return {name: value for name, value in claims.items() if value is not None}
+
+    def token(self, kid: str = "apple-rsa", **changed: Any) -> str:
+        claims = self.claims(**changed)
+        if kid in self.ec_keys:
+            return jwt.encode(claims, self.ec_keys[kid], algorithm="ES256", headers={"kid": kid})
+        key = self.rsa_keys.get(kid, rsa_key())
+        return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
+
+
+class BinanceStandIn(StandIn):
+    """Binance's futures API: its clock, and the account behind a signed request.
+
+    `keys` are the pairs it knows; `ahead_ms` is how far its clock is ahead of ours; `answer`, if
+    set, is (status, body) instead of judging. `time_asked` and `account_asked` count by endpoint.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys = {"binance-key": "binance-secret"}
+        self.ahead_ms = 0
+        self.answer: tuple[int, Any] | None = None
+        self.time_asked = 0
+        self.account_asked = 0
+
+    def _routes(self, router: web.UrlDispatcher) -> None:
+        router.add_get("/fapi/v1/time", self._time)
+        router.add_get("/fapi/v2/account", self._account)
+
+    def _now_ms(self) -> int:
+        return int(time.time() * 1000) + self.ahead_ms
+
+    async def _time(self, _request: web.Request) -> web.Response:
+        self.time_asked += 1
+        return web.json_response({"serverTime": self._now_ms()})
+
+    async def _account(self, request: web.Request) -> web.Response:
+        self.account_asked += 1
+        if self.answer is not None:
+            status, body = self.answer
+            return web.json_response(body, status=status)
+        secret = self.keys.get(request.headers.get("X-MBX-APIKEY", ""))
+        if secret is None:
+            return _binance_refusal(401, -2015, "Invalid API-key, IP, or permissions for action.")
+        signed, _, signature = request.raw_path.partition("?")[2].rpartition("&signature=")
+        fields = parse_qs(signed, strict_parsing=True)
+        behind_ms = self._now_ms() - int(fields["timestamp"][0])
+        if not -1000 < behind_ms <= int(fields["recvWindow"][0]):
+            return _binance_refusal(400, -1021, "Timestamp is outside of the recvWindow.")
+        right = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
+        if not hmac.compare_digest(signature, right):
+            return _binance_refusal(400, -1022, "Signature for this request is not valid.")
+        return web.json_response({"canTrade": True, "assets": [], "positions": []})
+
+
+def _binance_refusal(status: int, code: int, message: str) -> web.Response:
+    return web.json_response({"code": code, "msg": message}, status=status)
