@@ -20,10 +20,11 @@ FROM python:3.13-slim-bookworm
 COPY --from=build /opt/gateway/ /opt/gateway/
 COPY --chmod=0644 config/gateway.yaml routes.yaml /etc/gateway/
 ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-WORKDIR /etc/gateway
+# Where every command finds them: docker exec CONTAINER gateway keys list
+ENV GATEWAY_CONFIG=/etc/gateway/gateway.yaml GATEWAY_ROUTES=/etc/gateway/routes.yaml
 USER 10001:10001
 # Clients connect to 8080. 9901 is for probes, metrics and operators: do not publish it.
 EXPOSE 8080 9901
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-c", "from http.client import HTTPConnection as C; c = C('127.0.0.1', 9901, timeout=2); c.request('GET', '/healthz'); raise SystemExit(c.getresponse().status != 200)"]
 ENTRYPOINT ["gateway"]
-CMD ["serve", "--config", "/etc/gateway/gateway.yaml", "--routes", "/etc/gateway/routes.yaml"]
+CMD ["serve"]

@@ -59,6 +59,7 @@ class Parts:
     limiter: Limiter
     session: ClientSession
     metrics: Metrics
+    verifiers: list[GoogleVerifier | AppleVerifier] = field(default_factory=list)
     limiters: list[Limiter] = field(default_factory=list)
     pools: dict[str, Pool] = field(default_factory=dict)
 
@@ -91,6 +92,8 @@ class Parts:
             await pool.close()
         for limiter in self.limiters:
             await limiter.close()
+        for verifier in self.verifiers:
+            await verifier.keys.close()
         await self.session.close()
         await self.store.close()
 
@@ -162,7 +165,7 @@ def _pool(name: str, spec: UpstreamSpec) -> Pool:
 
 def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec, match: Match) -> Route:
     cors = _cors(parts.settings, spec)
-    timeout = spec.timeout or upstream.timeout
+    timeout = spec.timeout
     sets = {name: secret.get_secret_value() for name, secret in upstream.headers.items() if secret}
     forwarder = Forwarder(
         parts.pools[spec.upstream],
@@ -176,8 +179,8 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec, match: Match) 
         preserve_host=upstream.host == "preserve",
         strip_prefix=spec.strip_prefix,
         max_body_bytes=spec.max_body,
-        connect_timeout=timeout.connect,
-        read_timeout=timeout.read,
+        connect_timeout=(timeout and timeout.connect) or upstream.timeout.connect,
+        read_timeout=(timeout and timeout.read) or upstream.timeout.read,
         own_cors=cors is not None,
     )
     served = match.served
@@ -251,11 +254,12 @@ def _own_routes(parts: Parts) -> Iterable[tuple[Match, Route]]:
     google, apple, vault = settings.google, settings.apple, settings.vault
     if google.audiences:
         by_google = GoogleVerifier(parts.session, google.certificates_url, google.audiences)
-        sign_in = GoogleSignIn(by_google, parts.users, parts.tokens)
-        path = "/auth/mobile/google"
-        yield _own(parts, "sign-in-google", "app_token", "POST", path, sign_in.respond)
+        parts.verifiers.append(by_google)
+        respond = GoogleSignIn(by_google, parts.users, parts.tokens).respond
+        yield _own(parts, "sign-in-google", "app_token", "POST", "/auth/mobile/google", respond)
     if apple.audiences:
         by_apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
+        parts.verifiers.append(by_apple)
         respond = AppleSignIn(by_apple, parts.users, parts.tokens).respond
         yield _own(parts, "sign-in-apple", "app_token", "POST", "/auth/mobile/apple", respond)
     if any(key.secret is not None for key in vault.encryption_keys):

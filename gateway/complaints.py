@@ -141,7 +141,11 @@ def _phrase(document: Document, loc: Loc, problem: Any) -> str:
     if kind == "literal_error":
         expected = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
         text = f"must be {'one of ' if len(expected) > 1 else ''}{', '.join(expected)}"
-        if isinstance(given, str) and loc not in document.from_environment:
+        if (
+            isinstance(given, str)
+            and given not in expected
+            and loc not in document.from_environment
+        ):
             hint = did_you_mean(given, expected)
             return text + (hint if "did you mean" in hint else "")
         return text

@@ -23,7 +23,8 @@ from gateway.errors import BadRequest, ClientGone, GatewayError, TooManyRequests
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ratelimit
 from gateway.observe.access_log import AccessLog
-from gateway.observe.metrics import Metrics, RouteMetrics
+from gateway.observe.counts import RouteMetrics
+from gateway.observe.metrics import Metrics
 from gateway.proxy.answer import write_answer
 from gateway.proxy.cors import Cors, is_preflight
 from gateway.routing import RouteTable

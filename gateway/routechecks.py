@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 
 from gateway.errors import BadRequest, GatewayError
-from gateway.routespec import BODY_PATTERNS, OWN_ENDPOINTS, Draft, label, own_endpoints
+from gateway.routespec import BODY_PATTERNS, OWN_ENDPOINTS, OWN_NAMES, Draft, label, own_endpoints
 from gateway.routing import Match, RouteTable, host_name, overlap, segments
 from gateway.settings import Settings
 from gateway.yamlfile import Document, Loc, did_you_mean
@@ -39,6 +39,8 @@ def _check_route(
     def complain(field: str, text: str) -> None:
         document.complain((*draft.loc, field), f"{_called(draft, field)} {text}")
 
+    if draft.sound("name") and spec.name in OWN_NAMES:
+        complain("name", "is what metrics and logs call something of the gateway's own; rename it")
     if draft.sound("upstream") and spec.upstream not in upstreams:
         shown = document.quote((*draft.loc, "upstream"), spec.upstream)
         complain(

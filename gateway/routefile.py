@@ -65,6 +65,7 @@ def load_routes(path: Path, settings: Settings | None, environ: Mapping[str, str
     document = Document.read(path, environ)
     check(document, _Outline, ())
     upstreams = _upstreams(document)
+    _complete_timeouts(document, upstreams)
     drafts = _drafts(document)
     warnings = check_routes(document, drafts, settings)
     if document.complaints:
@@ -158,6 +159,16 @@ def _upstreams(document: Document) -> dict[str, UpstreamSpec]:
         if entry is not None:
             found[name] = UpstreamSpec.model_construct(name=name, **dict(entry))
     return found
+
+
+def _complete_timeouts(document: Document, upstreams: Mapping[str, UpstreamSpec]) -> None:
+    """Give each route's own timeout what it leaves out, from its upstream's."""
+    routes = document.get(("routes",))
+    for route in routes if isinstance(routes, list) else ():
+        if isinstance(route, dict) and isinstance(route.get("timeout"), dict):
+            upstream = upstreams.get(str(route.get("upstream")))
+            usual = {} if upstream is None else upstream.timeout.model_dump()
+            route["timeout"] = {**usual, **route["timeout"]}
 
 
 def _drafts(document: Document) -> list[Draft]:

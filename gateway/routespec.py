@@ -43,9 +43,23 @@ OWN_ENDPOINTS = (
     Match("/auth/mobile/google", frozenset({"POST"})),
     Match("/auth/mobile/apple", frozenset({"POST"})),
 )
+# Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
+OWN_NAMES = frozenset(
+    {
+        "api-key-status",
+        "api-key-verify",
+        "health",
+        "ip",
+        "none",
+        "sign-in-apple",
+        "sign-in-google",
+        "status",
+        "unmatched",
+    }
+)
 
 
-class UpstreamTimeout(Model):
+class Timeout(Model):
     connect: Number = Field(default=2, gt=0)
     """Seconds until a connection must stand."""
     read: Number = Field(default=30, gt=0)
@@ -64,7 +78,7 @@ class UpstreamFields(Model):
 
     targets: tuple[Target, ...] = Field(min_length=1)
     """Where it runs, as in http://10.0.0.5:9001; several share the load."""
-    timeout: UpstreamTimeout = UpstreamTimeout()
+    timeout: Timeout = Timeout()
     """How long it may take; a route may say otherwise."""
     health: Health | None = None
     """What to ask each target now and then, to send nothing to those that are down."""
@@ -83,13 +97,6 @@ class RouteLimit(Model):
     """Requests an address may send to this route in any one window."""
     window: Count = Field(default=60, ge=1)
     """Seconds that window is long."""
-
-
-class RouteTimeout(Model):
-    connect: Number | None = Field(default=None, gt=0)
-    """Seconds; null: as the upstream has it."""
-    read: Number | None = Field(default=None, gt=0)
-    """Seconds; null: as the upstream has it."""
 
 
 def _cors_form(value: object) -> str:
@@ -119,8 +126,8 @@ class RouteSpec(Model):
     """Only requests to this host; such a route goes before those without host."""
     rate_limit: RouteLimit | None = None
     """A limit of this route's own, per address, beside the one over all routes."""
-    timeout: RouteTimeout | None = None
-    """Instead of the upstream's."""
+    timeout: Timeout | None = None
+    """Instead of the upstream's; what is left out stays as the upstream has it."""
     max_body: ByteCount | None = None
     """Bytes a request's body may have, as in 1048576 or 1MiB. Patterns that read it: 1MiB."""
     websocket: Flag = False

@@ -43,7 +43,9 @@ class RedisProcess:
         self._folder = folder
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
+        self._arguments: list[str] = []
         self.port = free_port()
+        self.options: list[str] = []  # further ones of the command line
 
     @property
     def url(self) -> str:
@@ -57,6 +59,17 @@ class RedisProcess:
     def client(self) -> redis.Redis:
         """A plain client, as billing or redis-cli would be one."""
         return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def as_sentinel_of(self, master: str, server: "RedisProcess") -> None:
+        """Be a Sentinel that alone decides on failover, quickly. Before `start`."""
+        lines = (
+            f"sentinel monitor {master} 127.0.0.1 {server.port} 1",
+            f"sentinel down-after-milliseconds {master} 300",
+            f"sentinel failover-timeout {master} 2000",
+        )
+        configuration = self._folder / "sentinel.conf"
+        configuration.write_text("\n".join(lines) + "\n")
+        self._arguments = [str(configuration), "--sentinel"]
 
     def start(self) -> None:
         """Start it and wait until it answers. The first start may choose another port."""
@@ -88,9 +101,12 @@ class RedisProcess:
         self._process.send_signal(signal.SIGCONT)
 
     def _launch(self) -> None:
-        command = [self._program, "--bind", "127.0.0.1", "--port", str(self.port)]
-        command += ["--dir", str(self._folder), "--save", "", "--daemonize", "no"]
-        command += ["--appendonly", "yes" if self._durable else "no", "--appendfsync", "always"]
+        command = [self._program, *self._arguments, "--port", str(self.port)]
+        command += ["--bind", "127.0.0.1", "--dir", str(self._folder), "--daemonize", "no"]
+        if not self._arguments:
+            command += ["--save", "", "--appendonly", "yes" if self._durable else "no"]
+            command += ["--appendfsync", "always", "--repl-diskless-sync-delay", "0"]
+        command += self.options
         with (self._folder / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -171,7 +187,6 @@ def store(request: pytest.FixtureRequest) -> Store:
     opened = request.getfixturevalue(name)
     assert isinstance(opened, Store)
     return opened
-
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:

@@ -264,7 +264,8 @@ class BinanceStandIn(StandIn):
         self.account_asked += 1
         if self.answer is not None:
             status, body = self.answer
-            return web.json_response(body, status=status)
+            headers = {"Location": "/elsewhere"} if 300 <= status < 400 else None
+            return web.json_response(body, status=status, headers=headers)
         secret = self.keys.get(request.headers.get("X-MBX-APIKEY", ""))
         if secret is None:
             return _binance_refusal(401, -2015, "Invalid API-key, IP, or permissions for action.")

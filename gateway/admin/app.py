@@ -83,7 +83,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except web.HTTPException as error:
-        headers = {
+        headers: dict[str, str] = {
             name: error.headers[name]
             for name in (hdrs.ALLOW, hdrs.WWW_AUTHENTICATE)
             if name in error.headers
@@ -178,8 +178,9 @@ def _carries(request: web.Request, token: str) -> bool:
 
 
 def _on_loopback(request: web.Request) -> bool:
-    address = request.transport and request.transport.get_extra_info("sockname")
-    return bool(address) and _is_loopback(address[0])
+    transport = request.transport
+    address = None if transport is None else transport.get_extra_info("sockname")
+    return _is_loopback(address[0]) if address else False
 
 
 def _is_loopback(host: str) -> bool:

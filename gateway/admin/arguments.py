@@ -7,11 +7,12 @@ with the argument's name; it never repeats what was given, which could be a secr
 
 import ipaddress
 import re
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from gateway.jsonbody import normal_email
+from gateway.store.times import has_passed, iso_utc, unix_seconds
 
 LARGEST_ID = 2**53 - 1  # the largest whole number that JSON and Lua keep exactly
 MAX_NAME_LENGTH = 100
@@ -24,7 +25,7 @@ _MOMENT = re.compile(
 Parser = Callable[[Any], Any]
 
 
-class Refused(Exception):  # noqa: N818  # it is an outcome like any other, and says what to do
+class Refused(Exception):
     """An operation that is not done; the message says what, where and what to do."""
 
 
@@ -47,8 +48,16 @@ def name(value: Any) -> str:
     return text
 
 
+def key_id(value: Any) -> str:
+    """What names a key without being it."""
+    text = word(value)
+    if text.startswith("pk_"):
+        raise BadArgument("must be the key's id (k_...), not the key itself, which is a secret")
+    return text
+
+
 def word(value: Any) -> str:
-    """An id or the name of a plan: visible, without blanks."""
+    """Visible, without blanks."""
     text = _text(value)
     if not text or len(text) > MAX_WORD_LENGTH or not text.isprintable() or " " in text:
         raise BadArgument("must be one word")
@@ -80,22 +89,24 @@ def ip(value: Any) -> str:
     return text
 
 
-def moment(value: Any) -> datetime:
-    """A date (its first second) or a date and time; UTC unless it names an offset."""
+def moment(value: Any) -> str:
+    """A date (its first second) or a date and time, UTC unless it names an offset.
+
+    It becomes the form that Redis holds.
+    """
     text = _text(value)
     try:
         if not _MOMENT(text):
             raise ValueError
-        parsed = datetime.fromisoformat(text)
-        return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
+        return iso_utc(unix_seconds(text))
     except (ValueError, OverflowError):
         raise BadArgument("must be a date as in 2027-01-01, or 2027-01-01T12:00:00 (UTC)") from None
 
 
-def future(value: Any) -> datetime:
+def future(value: Any) -> str:
     """A moment that has not passed."""
     at = moment(value)
-    if at <= datetime.now(UTC):
+    if has_passed(at, time.time()):
         raise BadArgument("must be in the future")
     return at
 

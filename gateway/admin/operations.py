@@ -5,18 +5,19 @@ memory of a running gateway, the admin API runs the very same there. Each takes 
 and returns plain JSON values, with the names that ARCHITECTURE.md gives to what Redis holds.
 
 Outcomes: a result; `Refused` (with `BadArgument`, the caller's mistake, as one kind of it); or a
-`GatewayError` when something that must be asked could not be asked.
+`GatewayError` when something that must be asked could not be asked. No message repeats what was
+given: it could be a secret in the wrong place.
 """
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from gateway.admin import arguments as given
 from gateway.admin.arguments import BadArgument, Parser, Refused
-from gateway.identity.users import Users
+from gateway.identity.users import User, UserExistsError, Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
 from gateway.store.keys import Keys
@@ -42,9 +43,12 @@ class Context:
 
 
 @contextlib.asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[Context]:
-    """A context of its own, for a process that is no gateway."""
-    store = await Store.open(settings.store)
+async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIterator[Context]:
+    """A context of its own, for a process that is no gateway; Redis gets `timeout_seconds` a call.
+
+    Raises ConfigurationError if the store is one that this gateway can't work with.
+    """
+    store = await Store.open(settings.store, timeout=timeout_seconds)
     limit = settings.rate_limit
     users = Users(store, settings.keys)
     limiter = Limiter(
@@ -81,7 +85,7 @@ class Operation:
         parsers = {**self.required, **self.optional}
         for name in arguments:
             if name not in parsers:
-                # The name came from outside: shown only when it is close to one of ours.
+                # What is shown are our names, never the given one: it came from outside.
                 hint = did_you_mean(name, parsers) if parsers else "; it takes none"
                 raise BadArgument(f"unknown argument{hint}")
         present = {name: value for name, value in arguments.items() if value is not None}
@@ -95,3 +99,164 @@ class Operation:
             elif name in self.required:
                 raise BadArgument(f"{name} is missing")
         return await self.work(context, **parsed)
+
+
+async def issue_key(
+    context: Context, *, user: int, name: str, expires: str | None = None
+) -> dict[str, Any]:
+    """A new key, and the only answer that ever holds it. An unknown user is created."""
+    record, key = await context.keys.issue(user, name, expires)
+    issued = {
+        "id": record.id,
+        "key": key,
+        "user_id": record.user_id,
+        "name": record.name,
+        "created_at": record.created_at,
+    }
+    return issued if expires is None else {**issued, "expires_at": record.expires_at}
+
+
+async def list_keys(context: Context, *, user: int | None = None) -> list[dict[str, Any]]:
+    return [record.shown() for record in await context.keys.list(user)]
+
+
+async def show_key(context: Context, *, id: str) -> dict[str, Any]:  # noqa: A002  # its name in Redis
+    try:
+        return (await context.keys.show(id)).shown()
+    except LookupError:
+        raise _no_key() from None
+
+
+async def revoke_key(context: Context, *, id: str) -> dict[str, Any]:  # noqa: A002  # as above
+    """Once more changes nothing: the first time stands."""
+    try:
+        return (await context.keys.revoke(id)).shown()
+    except LookupError:
+        raise _no_key() from None
+
+
+async def set_plan(
+    context: Context, *, user: int, plan: str, until: str | None = None
+) -> dict[str, Any]:
+    """In place of the plan before; without `until` it doesn't end. An unknown user is created."""
+    known = context.settings.plans
+    if plan not in known:
+        raise Refused(f"the settings name no such plan{did_you_mean(plan, known)}")
+    return (await context.plans.set(user, plan, until)).shown()
+
+
+async def show_plan(context: Context, *, user: int) -> dict[str, Any]:
+    try:
+        return (await context.plans.show(user)).shown()
+    except LookupError:
+        raise _no_user() from None
+
+
+async def create_user(
+    context: Context,
+    *,
+    email: str | None = None,
+    name: str | None = None,
+    id: int | None = None,  # noqa: A002  # as above
+) -> dict[str, Any]:
+    """With the next free id unless one is given."""
+    try:
+        return _shown(await context.users.create(email=email, name=name, id=id))
+    except UserExistsError as error:
+        raise Refused(f"{error}; `gateway users list` shows them") from None
+
+
+async def list_users(context: Context) -> list[dict[str, Any]]:
+    return [_shown(user) for user in await context.users.list()]
+
+
+async def show_user(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
+    try:
+        return _shown(await context.users.show(id))
+    except LookupError:
+        raise _no_user() from None
+
+
+async def add_registered_key(
+    context: Context, *, email: str, api_key: str, api_secret: str
+) -> dict[str, Any]:
+    """In place of one that is there."""
+    if all(key.secret is None for key in context.settings.vault.encryption_keys):
+        raise Refused(
+            "there is no key to encrypt with: set GATEWAY_VAULT_KEY, or what else "
+            "vault.encryption_keys reads, to base64 of 32 bytes (openssl rand -base64 32)"
+        )
+    try:
+        return await context.vault.add(email, api_key, api_secret)
+    except ValueError as error:
+        raise BadArgument(str(error)) from None
+
+
+async def show_registered_key(context: Context, *, email: str) -> dict[str, Any]:
+    record = await context.vault.show(email)
+    if record is None:
+        raise _no_registered_key()
+    return record
+
+
+async def remove_registered_key(context: Context, *, email: str) -> dict[str, Any]:
+    if not await context.vault.remove(email):
+        raise _no_registered_key()
+    return {"email": email, "removed": True}
+
+
+async def list_blocks(context: Context) -> list[dict[str, Any]]:
+    return [dict(blocked) for blocked in await context.limiter.blocked()]
+
+
+async def lift_block(context: Context, *, ip: str) -> dict[str, Any]:
+    if not await context.limiter.unblock(ip):
+        raise Refused("this address is not blocked; `gateway ips list` shows what is")
+    return {"ip": ip, "unblocked": True}
+
+
+def _shown(user: User) -> dict[str, Any]:
+    """JSON has no infinity, which stands for a time that can't be read and ends all tokens."""
+    ends = user.tokens_valid_after
+    unreadable = ends is not None and not math.isfinite(ends)
+    return user.shown() | ({"tokens_valid_after": "unreadable"} if unreadable else {})
+
+
+def _no_key() -> Refused:
+    return Refused("there is no key with this id; `gateway keys list` shows the ids")
+
+
+def _no_user() -> Refused:
+    return Refused("there is no user with this id; `gateway users list` shows the ids")
+
+
+def _no_registered_key() -> Refused:
+    return Refused("no key is registered for this email")
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "keys.issue": Operation(
+        issue_key, True, {"user": given.user_id, "name": given.name}, {"expires": given.future}
+    ),
+    "keys.list": Operation(list_keys, False, {}, {"user": given.user_id}),
+    "keys.show": Operation(show_key, False, {"id": given.key_id}),
+    "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}),
+    "plans.set": Operation(
+        set_plan, True, {"user": given.user_id, "plan": given.word}, {"until": given.moment}
+    ),
+    "plans.show": Operation(show_plan, False, {"user": given.user_id}),
+    "users.create": Operation(
+        create_user, True, {}, {"email": given.email, "name": given.name, "id": given.user_id}
+    ),
+    "users.list": Operation(list_users, False),
+    "users.show": Operation(show_user, False, {"id": given.user_id}),
+    "vault.add": Operation(
+        add_registered_key,
+        True,
+        {"email": given.email, "api_key": given.secret, "api_secret": given.secret},
+    ),
+    "vault.show": Operation(show_registered_key, False, {"email": given.email}),
+    "vault.remove": Operation(remove_registered_key, True, {"email": given.email}),
+    "ips.list": Operation(list_blocks, False),
+    "ips.unblock": Operation(lift_block, True, {"ip": given.ip}),
+}

@@ -50,7 +50,9 @@ class PlanKey(Authenticator):
         if record is None or not record.is_valid(now):
             raise _refused("Invalid API key", "invalid_key")
         user = await self._users.get(record.user_id)
-        if user is None or not self._plans.opens(user, self._plan, now):
+        if user is None or not self._plans.is_open(
+            user.plan, user.plan_expires_at, self._plan, now
+        ):
             raise Forbidden(
                 f"The plan this endpoint requires ({self._plan}) is not active",
                 reason="plan_not_active",

@@ -5,6 +5,7 @@ called, and what is heavy (aiohttp, redis, pydantic) when it is needed: `gateway
 wait for none of it.
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -34,9 +35,11 @@ class Groups(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # typer's signature
         return list(GROUPS)
 
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002  # typer's signature
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in GROUPS:
-            return None
+            close = get_close_matches(cmd_name, GROUPS, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            ctx.fail(f"No such command '{cmd_name}'.{hint}")
         module = import_module(f"gateway.cli.{cmd_name}")
         app = getattr(module, "app", None)
         if app is None:  # a module of one command may just have the function
@@ -49,7 +52,10 @@ class Groups(TyperGroup):
             formatter.write_dl(list(GROUPS.items()))
 
 
-app = group("An API gateway: authentication, plans and limits in front of services without.")
+app = group(
+    "An API gateway: authentication, plans and limits in front of services that have none.\n\n"
+    "Each command tells with --help what it does, and shows an example."
+)
 
 
 def _show_version(wanted: bool) -> None:
@@ -66,10 +72,7 @@ def _gateway(
         False, "--version", is_eager=True, callback=_show_version, help="Show the version."
     ),
 ) -> None:
-    """An API gateway: authentication, plans and limits in front of services that have none.
-
-    Each command tells with --help what it does, and shows an example.
-    """
+    """What goes before any command."""
 
 
 def main() -> None:

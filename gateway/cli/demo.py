@@ -5,12 +5,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
+from gateway.cli.options import Output, OutputForm, example, group
+from gateway.cli.output import Failure, failures
 from gateway.demo.ports import DemoError, Ports
 from gateway.demo.run import run_check, run_demo
 
+app = group("Run the whole product here, with lines to try.")
 
+
+@app.command(epilog=example("gateway demo --port 8088", "gateway demo --check"))
 def demo(
     check: Annotated[
         bool, typer.Option("--check", help="Run all lines, print a table, exit 0 or 1.")
@@ -23,14 +27,14 @@ def demo(
         int | None, typer.Option(help="Stand-ins for Google, Apple and Binance [9003].")
     ] = None,
     routes: Annotated[
-        Path | None, typer.Option(help="Another route table than the shipped one.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Another route table than the shipped one."),
     ] = None,
+    output: OutputForm = Output.TEXT,
 ) -> None:
     """Run gateway, backends and an identity provider here, and print curl lines to try them.
 
-    Port 0 takes any free one, as --check does where none is given.
-
-    Example: gateway demo --port 8088
+    Ctrl-C ends it all. Port 0 takes any free one, as --check does where none is given.
     """
     usual = Ports.free() if check else Ports()
     ports = Ports(
@@ -40,10 +44,10 @@ def demo(
         strategy=usual.strategy if strategy_port is None else strategy_port,
         identity=usual.identity if identity_port is None else identity_port,
     )
-    console = Console()
-    try:
-        code = run_check(ports, routes, console) if check else run_demo(ports, routes, console)
-    except DemoError as error:
-        Console(stderr=True).print(Text(f"gateway demo: {error}", style="red"), soft_wrap=True)
-        code = 1
+    run = run_check if check else run_demo
+    with failures(output):
+        try:
+            code = run(ports, routes, Console(), as_json=output is Output.JSON)
+        except DemoError as error:
+            raise Failure(str(error)) from None
     raise typer.Exit(code)

@@ -7,17 +7,18 @@ with the admin token of the settings.
 import asyncio
 import http.client
 import json
-import os
+import logging
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from gateway.cli.configuration import read_settings
 from gateway.cli.options import Options
-from gateway.cli.output import WRONG_USAGE, Failure, failures, show
+from gateway.cli.output import REFUSED, WRONG_USAGE, Failure, failures, show
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
 
-STORE_SECONDS = 5.0
+STORE_SECONDS = 5.0  # a command can wait longer than a request may
 GATEWAY_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
@@ -35,22 +36,6 @@ def operate(options: Options, operation: str, **arguments: Any) -> None:
         show(result, options.output)
 
 
-def read_settings(options: Options) -> "Settings":
-    """The settings, or a Failure with all that is wrong with them."""
-    from gateway.errors import ConfigurationError  # noqa: PLC0415  # `--help` needs none of it
-    from gateway.settings import load_settings  # noqa: PLC0415
-
-    try:
-        return load_settings(options.settings_path, os.environ)
-    except ConfigurationError as error:
-        raise wrong_configuration(error.complaints) from None
-
-
-def wrong_configuration(complaints: tuple[str, ...]) -> Failure:
-    count = "1 problem" if len(complaints) == 1 else f"{len(complaints)} problems"
-    return Failure(f"{count} in the configuration", complaints=complaints)
-
-
 async def ask_store(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:
     """Run it here, on the store that the settings name."""
     from gateway.admin.operations import (  # noqa: PLC0415  # brings redis and cryptography
@@ -59,22 +44,23 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
         Refused,
         open_context,
     )
-    from gateway.errors import GatewayError, StoreUnavailable  # noqa: PLC0415
+    from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
 
-    # A command can wait longer than a request may.
-    patient = settings.store.model_copy(update={"timeout": STORE_SECONDS})
-    settings = settings.model_copy(update={"store": patient})
+    # What the store logs of its troubles is told once, by the Failure.
+    logging.getLogger("gateway").addHandler(logging.NullHandler())
     try:
-        async with open_context(settings) as context:
+        async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
             return await OPERATIONS[operation].run(context, **arguments)
     except BadArgument as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
     except Refused as error:
         raise Failure(str(error)) from None
-    except StoreUnavailable:
+    except ConfigurationError as error:
+        raise Failure(str(error)) from None
+    except StoreUnavailable as error:
         raise Failure(
-            f"no answer from the store at {without_credentials(settings.store.url)}; "
-            "start Redis, or set store.url to where it runs"
+            f"the store at {without_credentials(settings.store.url)} can't be asked"
+            f"{reason(error)}; start Redis, or set store.url to where it runs"
         ) from None
     except GatewayError as error:
         raise Failure(f"{operation} failed: {error.reason}") from None
@@ -114,8 +100,10 @@ def ask_gateway(settings: "Settings", operation: str, arguments: dict[str, Any])
         return answer
     if not isinstance(answer, dict) or "detail" not in answer:
         raise not_a_gateway(where)
+    if status == http.HTTPStatus.UNAUTHORIZED:
+        raise Failure(f"the gateway on {where} has another admin.token; set the one it runs with")
     wrong_usage = status == http.HTTPStatus.UNPROCESSABLE_ENTITY
-    raise Failure(str(answer["detail"]), exit_code=WRONG_USAGE if wrong_usage else 1)
+    raise Failure(str(answer["detail"]), exit_code=WRONG_USAGE if wrong_usage else REFUSED)
 
 
 def not_a_gateway(where: str) -> Failure:
@@ -128,3 +116,12 @@ def without_credentials(url: str) -> str:
     """A store's URL as it may be shown: no user, no password, no query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def reason(error: BaseException) -> str:
+    """What was behind an error, in parentheses; without the arguments that Redis repeats."""
+    cause = error.__cause__
+    said = str(cause).partition(", with args")[0].strip().removesuffix(".")
+    if cause is None or not said:
+        return f" within {STORE_SECONDS:.0f} s" if isinstance(cause, TimeoutError) else ""
+    return f" ({said})"

@@ -63,5 +63,5 @@ def group(help_text: str) -> typer.Typer:
 
 
 def example(*lines: str) -> str:
-    """The end of a command's help; `\\b` keeps its lines as they are."""
+    """The end of a command's help; the backspace keeps its lines as they are."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

@@ -20,7 +20,7 @@ WRONG_USAGE = 2
 ABSENT = "-"
 
 
-class Failure(Exception):  # noqa: N818  # an outcome, with what the user reads
+class Failure(Exception):
     """A command that was refused or failed. `complaints` are what it has to say one by one."""
 
     def __init__(
@@ -80,14 +80,14 @@ def show_table(rows: Sequence[dict[str, Any]]) -> None:
 def cell(value: Any) -> str:
     """A value as people read it."""
     match value:
-        case None | [] | {}:
+        case None | "":
             return ABSENT
         case bool():
             return "yes" if value else "no"
         case list():
-            return ", ".join(map(cell, value))
+            return "; ".join(map(cell, value)) or ABSENT
         case dict():
-            return ", ".join(f"{name}={cell(inner)}" for name, inner in value.items())
+            return " ".join(f"{name}={cell(inner)}" for name, inner in value.items())
     return printable(str(value))
 
 

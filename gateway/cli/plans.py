@@ -19,7 +19,9 @@ from gateway.cli.options import (
 app = group("Set and show the plan of a user.")
 
 
-@app.command("set", epilog=example("gateway plans set --user 42 --plan standard --until 2027-01-01"))
+@app.command(
+    "set", epilog=example("gateway plans set --user 42 --plan standard --until 2027-01-01")
+)
 def set_plan(
     user: Annotated[int, typer.Option(metavar="ID", help="Whose plan; made if unknown.")],
     plan: Annotated[str, typer.Option(help="One of the settings' plans.")],

@@ -5,10 +5,12 @@ SIGINT, SIGTERM and SIGHUP end either at any moment, with all that it started.
 
 import asyncio
 import itertools
+import json
 import os
 import shutil
 import signal
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +31,16 @@ EXPECTED_COLUMNS = 26
 GOT_COLUMNS = 9
 
 
-def run_demo(ports: Ports, routes: Path | None, console: Console) -> int:
+def run_demo(ports: Ports, routes: Path | None, console: Console, *, as_json: bool = False) -> int:
     """Print the lines and stay until a signal; the exit code. Raises DemoError."""
-    return 0 if _run(_show(ports, routes, console)) == ENDED_BY_SIGNAL else 1
+    print_all = _print_json if as_json else _print_all
+    return 0 if _run(_show(ports, routes, console, print_all)) == ENDED_BY_SIGNAL else 1
 
 
-def run_check(ports: Ports, routes: Path | None, console: Console) -> int:
+def run_check(ports: Ports, routes: Path | None, console: Console, *, as_json: bool = False) -> int:
     """Run the lines; 0 when all came out as printed, else 1. Raises DemoError."""
-    return 0 if _run(_check(ports, routes, console)) == 0 else 1
+    print_rows = _print_json_rows if as_json else _print_table
+    return 0 if _run(_check(ports, routes, console, print_rows)) == 0 else 1
 
 
 def _run(work: Coroutine[Any, Any, int]) -> int:
@@ -65,13 +69,18 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
     return asyncio.run(until_signal())
 
 
-async def _show(ports: Ports, routes: Path | None, console: Console) -> int:
+async def _show(
+    ports: Ports,
+    routes: Path | None,
+    console: Console,
+    print_all: Callable[[Stage, Console], None],
+) -> int:
     waiting = console.status("starting backends, stand-ins and gateway")
     waiting.start()
     try:
         async with stage(ports, routes) as running:
             waiting.stop()
-            _print_all(running, console)
+            print_all(running, console)
             code = await running.gateway.wait()
             last_words = running.gateway.last_words()
             raise DemoError(f"the gateway ended by itself, with exit code {code}:\n{last_words}")
@@ -105,6 +114,16 @@ def _print_all(running: Stage, console: Console) -> None:
     console.rule("Ctrl-C ends the demo", style="dim")
 
 
+def _print_json(running: Stage, _console: Console) -> None:
+    lines = [
+        {"group": group.title, "command": line.command, "expected": line.expectation}
+        for group in groups(running.facts)
+        for line in group.lines
+    ]
+    whole = {"setup": setup(running.facts, proxied=proxied(os.environ)), "lines": lines}
+    print(json.dumps(whole, ensure_ascii=False), flush=True)
+
+
 def _print_title(title: str, console: Console) -> None:
     console.print()
     _print_plain(Text(f"# {title}", style="bold cyan"), console)
@@ -124,7 +143,12 @@ def _styled(line: Line) -> Text:
     return text
 
 
-async def _check(ports: Ports, routes: Path | None, console: Console) -> int:
+async def _check(
+    ports: Ports,
+    routes: Path | None,
+    console: Console,
+    print_rows: Callable[[list[Outcome], Console], None],
+) -> int:
     rows: list[Outcome] = []
     failed = 0
     words = "starting backends, stand-ins and gateway"
@@ -136,18 +160,13 @@ async def _check(ports: Ports, routes: Path | None, console: Console) -> int:
                     waiting.update(f"{len(rows)} lines run")
                     failed += row.problem is not None
                 if failed:
-                    last_words = running.gateway.last_words()
+                    last_words = f"The gateway's last words:\n{running.gateway.last_words()}\n"
+                    Console(stderr=True).print(Text(last_words), soft_wrap=True)
         except TimeoutError:
             raise DemoError(
                 f"ended after {CHECK_SECONDS:.0f} s, with {len(rows)} lines run"
             ) from None
-    _print_table(rows, console)
-    for row in rows:
-        if row.problem is not None:
-            console.print(Text(f"{row.command}\n  {row.problem}\n", style="red"))
-    if failed:
-        console.print(Text(f"The gateway's last words:\n{last_words}\n", style="dim"))
-    console.print(f"{len(rows) - failed} passed, {failed} failed", highlight=False)
+    print_rows(rows, console)
     return 1 if failed else 0
 
 
@@ -174,3 +193,12 @@ def _print_table(rows: list[Outcome], console: Console) -> None:
                 Text("ok", style="green") if good else Text(f"! {row.got}", style="bold red"),
             )
         console.print(table)
+    failed = [row for row in rows if row.problem is not None]
+    for row in failed:
+        console.print(Text(f"\n{row.command}\n  {row.problem}", style="red"))
+    passed = len(rows) - len(failed)
+    console.print(f"\n{passed} lines came out as printed, {len(failed)} did not.", highlight=False)
+
+
+def _print_json_rows(rows: list[Outcome], _console: Console) -> None:
+    print(json.dumps([asdict(row) for row in rows], ensure_ascii=False))

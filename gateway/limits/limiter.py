@@ -144,9 +144,11 @@ class Limiter:
         self._constants = (policy.requests, policy.window * 1000, policy.block * 1000)
         self._local = LocalWindows(policy, share)
         self._waiting: dict[str, list[Waiter]] = {}
+        self._undecided: dict[str, list[Waiter]] = {}
         self._reservations: OrderedDict[str, Reservation] = OrderedDict()  # the oldest first
         self._refusals: OrderedDict[str, Refusal] = OrderedDict()
         self._flight: asyncio.Task[None] | None = None
+        self._asking_again: asyncio.TimerHandle | None = None
         self._giving_back: asyncio.TimerHandle | None = None
 
     async def admit(self, bucket: str) -> Decision:
@@ -230,15 +232,19 @@ class Limiter:
         self._depart()
         return answer
 
-    def _ask_again(self, bucket: str, waiters: list[Waiter]) -> None:
+    def _ask_again(self) -> None:
+        """Put the undecided before those who came after them."""
+        self._asking_again = None
         now = self._clock()
-        for waiter in waiters:
-            if now >= waiter.patience_ends:
-                self._answer_without_store(bucket, waiter)
-        waiters = [waiter for waiter in waiters if not waiter.answer.done()]
-        if waiters:
-            self._waiting[bucket] = waiters + self._waiting.get(bucket, [])
-            self._depart()
+        undecided, self._undecided = self._undecided, {}
+        for bucket, waiters in undecided.items():
+            for waiter in waiters:
+                if now >= waiter.patience_ends:
+                    self._answer_without_store(bucket, waiter)
+            waiters = [waiter for waiter in waiters if not waiter.answer.done()]
+            if waiters:
+                self._waiting[bucket] = waiters + self._waiting.get(bucket, [])
+                self._depart()
 
     def _depart(self) -> None:
         """Send what there is, once this turn of the event loop is over."""
@@ -323,8 +329,10 @@ class Limiter:
             self._reservations[bucket] = Reservation(granted_at, reserved, ends, remaining, reset)
         others = waiters[admitted:]
         if verdict == UNDECIDED:
-            loop = asyncio.get_running_loop()
-            loop.call_later(RETRY_SECONDS, self._ask_again, bucket, others)
+            self._undecided.setdefault(bucket, []).extend(others)
+            if self._asking_again is None:
+                loop = asyncio.get_running_loop()
+                self._asking_again = loop.call_later(RETRY_SECONDS, self._ask_again)
         elif verdict in (EXCEEDED, BLOCKED):
             self._refuse_all(bucket, others, sent_at, wait_ms / 1000, verdict)
         else:

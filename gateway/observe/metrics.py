@@ -121,7 +121,7 @@ class Metrics:
         )
         self._refusals = Counter(
             "gateway_refusals_total",
-            "Requests that the gateway ended itself, by the route's pattern and the reason.",
+            "Requests refused here, or only reported (report_only), by pattern and reason.",
             ("pattern", "reason"),
             registry=registry,
         )

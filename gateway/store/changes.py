@@ -5,8 +5,7 @@ Each in-process copy (`watch.py`) listens to one *space*: the word after the pre
 directly, by `Store.changed`, for what this process wrote. Without a channel (`memory://`) the
 direct way is all there is, and enough: no other process can write.
 
-Terms: the news are *up* while every change is sure to be heard. `epoch` counts how often that
-began or ended: what was read in one epoch says nothing about another.
+Terms: *up*: every change is sure to be heard.
 """
 
 import time
@@ -18,7 +17,7 @@ WATCHED_SPACES = ("key", "user", "vault")
 
 class Listener(Protocol):
     def changed(self, name: str) -> None:
-        """This one has a new value, or none any more."""
+        """What `name` stands for has a new value, or none any more."""
 
     def all_changed(self) -> None:
         """Nothing remembered can be trusted."""
@@ -30,7 +29,6 @@ class Changes:
     def __init__(self, prefix: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.up = False
-        self.epoch = 0
         self.down_since = clock()
         self._start = f"{prefix}:"
         self._listeners: dict[str, list[Listener]] = {space: [] for space in WATCHED_SPACES}
@@ -57,12 +55,10 @@ class Changes:
 
     def came_up(self) -> None:
         """From now on every change is heard. What changed until now is unknown."""
-        self.epoch += 1
         self.all_changed()
         self.up = True
 
     def went_down(self, since: float) -> None:
         """Changes after `since`, on `clock`, may not have been heard."""
-        self.epoch += 1
         self.up = False
         self.down_since = since

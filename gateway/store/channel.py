@@ -14,13 +14,14 @@ and coming back are each logged once. On every connection the layout's version i
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from gateway.errors import ConfigurationError
 from gateway.store.changes import Changes
+
+Connection: TypeAlias = Any  # redis-py's, which has no types for `connect`
 
 logger = logging.getLogger("gateway.store")
 
@@ -40,7 +41,7 @@ class Channel:
 
     def __init__(
         self,
-        connect: Callable[[], AbstractConnection],
+        connect: Callable[[], Connection],
         changes: Changes,
         version_key: str,
         where: str,
@@ -96,7 +97,7 @@ class Channel:
                 await connection.disconnect(nowait=True)
             await asyncio.sleep(TICK_SECONDS)
 
-    async def _open(self, connection: AbstractConnection) -> None:
+    async def _open(self, connection: Connection) -> None:
         async def ask(*words: Any) -> Any:
             await connection.send_command(*words)
             return await connection.read_response()
@@ -116,7 +117,7 @@ class Channel:
         await ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
         await ask("SUBSCRIBE", INVALIDATIONS)
 
-    async def _hear(self, connection: AbstractConnection) -> None:
+    async def _hear(self, connection: Connection) -> None:
         """Pass the news on until the connection breaks or goes silent. Always raises."""
         silent_ticks = 0
         while True:

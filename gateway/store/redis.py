@@ -84,14 +84,18 @@ class Store:
         changes = Changes(settings.prefix, clock)
         client = _client(settings.url)
         version_key = f"{settings.prefix}:version"
+        channel = None
         if settings.url == "memory://":
             await client.set(version_key, LAYOUT)
             changes.came_up()
-            channel = None
         else:
             pool = client.connection_pool
             channel = Channel(pool.make_connection, changes, version_key, _where(settings.url))
-            await channel.start(max(timeout_seconds, CONNECT_SECONDS))
+            try:
+                await channel.start(max(timeout_seconds, CONNECT_SECONDS))
+            except ConfigurationError:
+                await client.aclose()
+                raise
         return cls(
             client,
             prefix=settings.prefix,
@@ -133,12 +137,12 @@ class Store:
             raise StoreUnavailable from error
 
     def script(self, text: str) -> Script:
-        """`text` is Lua. Called like `await script(keys=[…], args=[…])`, within `guard()`."""
+        """Lua as a function of keys and arguments, to be awaited within `guard()`."""
         script: Script = self.client.register_script(text)
         return script
 
     def changed(self, *keys: str) -> None:
-        """This process wrote to these keys, by whole names: forget what it remembers of them.
+        """Forget what is remembered of these keys, by whole names: this process wrote to them.
 
         Redis tells all processes the same by itself. For `memory://` this is the only news, so
         whoever writes to a watched space calls it, after the write.
@@ -199,14 +203,19 @@ def _client(url: str) -> Client:
         "socket_connect_timeout": None,
         "driver_info": None,  # saves two commands on each new connection
     }
-    if scheme in ("redis", "rediss", "unix"):
-        pool = BlockingConnectionPool.from_url(
-            url, max_connections=CONNECTIONS, timeout=None, **options
-        )
-        return Redis.from_pool(pool)
-    if scheme == "redis+sentinel":
-        return _sentinel_client(rest, options)
-    raise ConfigurationError([f"store.url: {scheme}:// is not supported yet"])
+    try:
+        if scheme == "redis+sentinel":
+            client = _sentinel_client(rest, options)
+        elif scheme in ("redis", "rediss", "unix"):
+            options |= {"max_connections": CONNECTIONS, "timeout": None}
+            client = Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
+        else:
+            raise ConfigurationError([f"store.url: {scheme}:// is not supported yet"])
+        client.connection_pool.make_connection()  # the options in the URL reach it only now
+    except (TypeError, ValueError, RedisError):
+        # The original message may repeat the URL, and with it a password.
+        raise ConfigurationError(["store.url: has an option that redis-py doesn't take"]) from None
+    return client
 
 
 def _sentinel_client(rest: str, options: dict[str, Any]) -> Client:
@@ -221,7 +230,7 @@ def _sentinel_client(rest: str, options: dict[str, Any]) -> Client:
     username, _, password = credentials.partition(":")
     extra = dict(parse_qsl(query))
     sentinels = [urlsplit(f"//{address}") for address in addresses.split(",")]
-    manager = Sentinel(
+    manager = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types there
         [(sentinel.hostname, sentinel.port or SENTINEL_PORT) for sentinel in sentinels],
         sentinel_kwargs={
             "socket_timeout": SENTINEL_SECONDS,

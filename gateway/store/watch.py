@@ -15,6 +15,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeVar
 
@@ -28,11 +29,29 @@ T = TypeVar("T")
 NAMES_A_CALL = 512
 
 
-class _Absence(Enum):
-    """Told apart from None, which is "not there"."""
+class _Missing(Enum):
+    """Told apart from None, which is the copy of what isn't there."""
 
-    UNKNOWN = 0
-    UNREADABLE = 1
+    COPY = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fetch(Generic[T]):
+    """A name that is being asked for, and who waits. Each waits alone: one may leave."""
+
+    name: str
+    waiters: list[asyncio.Future[T | None]]
+
+    def answer(self, value: T | None) -> None:
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_result(value)
+
+    def fail(self) -> None:
+        """Whoever has no answer by now gets none. Each has an exception object of its own."""
+        for waiter in self.waiters:
+            if not waiter.done():
+                waiter.set_exception(StoreUnavailable())
 
 
 class Watched(Generic[T]):
@@ -60,8 +79,8 @@ class Watched(Generic[T]):
         self._remember = remember
         self._stale_for_seconds = stale_for
         self._copies: OrderedDict[str, T | None] = OrderedDict()  # the last used comes last
-        self._fetches: dict[str, list[asyncio.Future[T | None]]] = {}
-        self._due: list[str] = []
+        self._fetches: dict[str, _Fetch[T]] = {}
+        self._due: list[_Fetch[T]] = []
         self._calls: set[asyncio.Task[None]] = set()
         changes.listen(space, self)
 
@@ -70,8 +89,8 @@ class Watched(Generic[T]):
 
     async def get(self, name: str) -> T | None:
         """None: there is no such thing. Raises StoreUnavailable: that can't be known now."""
-        value = self._copies.get(name, _Absence.UNKNOWN)
-        if value is not _Absence.UNKNOWN and (self._changes.up or self._good_while_down(value)):
+        value = self._copies.get(name, _Missing.COPY)
+        if value is not _Missing.COPY and (self._changes.up or self._good_while_down(value)):
             self._copies.move_to_end(name)
             self.hits += 1
             return value
@@ -93,12 +112,12 @@ class Watched(Generic[T]):
     def _fetched(self, name: str) -> asyncio.Future[T | None]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T | None] = loop.create_future()
-        waiters = self._fetches.get(name)
-        if waiters is not None:
-            waiters.append(waiter)
+        fetch = self._fetches.get(name)
+        if fetch is not None:
+            fetch.waiters.append(waiter)
             return waiter
-        self._fetches[name] = [waiter]
-        self._due.append(name)
+        fetch = self._fetches[name] = _Fetch(name, [waiter])
+        self._due.append(fetch)
         if len(self._due) == 1:
             loop.call_soon(self._depart)
         return waiter
@@ -106,12 +125,32 @@ class Watched(Generic[T]):
     def _depart(self) -> None:
         """Ask for what this turn of the event loop brought."""
         due, self._due = self._due, []
-        # A name whose change was heard in between may stand there twice; its first askers were
-        # detached with it, and the second entry serves the later ones.
         for start in range(0, len(due), NAMES_A_CALL):
             call = asyncio.create_task(self._call(due[start : start + NAMES_A_CALL]))
             self._calls.add(call)
             call.add_done_callback(self._calls.discard)
 
-    async def _call(self, names: Sequence[str]) -> None:
-        raise NotImplementedError
+    async def _call(self, fetches: Sequence[_Fetch[T]]) -> None:
+        try:
+            hashes = await self._read([fetch.name for fetch in fetches])
+            for fetch, fields in zip(fetches, hashes, strict=True):
+                if fields is not None:
+                    value = self._parse(fetch.name, fields) if fields else None
+                    self._keep(fetch, value)
+                    fetch.answer(value)
+        except StoreUnavailable:
+            pass
+        except Exception:
+            logger.exception("an answer of the store could not be read")
+        finally:
+            for fetch in fetches:
+                if self._fetches.get(fetch.name) is fetch:
+                    del self._fetches[fetch.name]
+                fetch.fail()
+
+    def _keep(self, fetch: _Fetch[T], value: T | None) -> None:
+        """Unless its change was heard since it was asked for, or can't be heard."""
+        if self._changes.up and self._fetches.get(fetch.name) is fetch:
+            self._copies[fetch.name] = value
+            if len(self._copies) > self._remember:
+                self._copies.popitem(last=False)

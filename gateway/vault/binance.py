@@ -87,7 +87,7 @@ class Binance:
         async with self._session.get(url, headers=headers, allow_redirects=False) as response:
             if response.status in LIMITED:
                 raise BinanceFailed("rate limit")
-            if response.status >= 500 or 300 <= response.status < 400:
+            if response.status >= 500:
                 raise BinanceFailed(f"HTTP {response.status}")
             body = bytearray()
             async for chunk in response.content.iter_any():

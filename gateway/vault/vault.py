@@ -11,7 +11,6 @@ and answered as a dependency that is away.
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import Any
 
@@ -19,6 +18,7 @@ from gateway.errors import BinanceFailed, DependencyUnavailable
 from gateway.jsonbody import normal_email
 from gateway.settings import VaultSettings
 from gateway.store.redis import Store
+from gateway.store.times import iso_utc
 from gateway.vault.binance import Binance, sendable
 from gateway.vault.encryption import Credentials, MasterKeys, UndecryptableError
 from gateway.vault.records import INVALID, UNVERIFIED, VERIFIED, VaultRecord, VaultRecords
@@ -134,4 +134,4 @@ class Vault:
             raise DependencyUnavailable(reason="vault_undecryptable", retry_after=60) from None
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return iso_utc(self._clock())

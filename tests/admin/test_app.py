@@ -200,6 +200,18 @@ async def test_a_page_whose_name_points_here_is_refused(client, state, configure
     assert answer.status == status
 
 
+@pytest.mark.parametrize(("configured", "status"), [(TOKEN, 200), (None, 403)])
+async def test_on_a_network_the_token_takes_the_place_of_the_host_check(
+    client, state, monkeypatch, configured, status
+):
+    monkeypatch.setattr("gateway.admin.app._on_loopback", lambda request: False)
+    state.token = configured
+
+    answer = await client.post("/api/ips.list", headers=BEARER | {"Host": "gateway.internal:9901"})
+
+    assert answer.status == status
+
+
 @pytest.mark.parametrize(
     ("address", "loopback"),
     [

@@ -1,4 +1,5 @@
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -218,9 +219,13 @@ async def test_what_is_no_set_of_certificates_is_as_if_it_had_not_come(keys, goo
     assert google.asked == 3
 
 
-async def test_an_answer_of_more_than_a_mebibyte_is_not_read(keys, google):
-    google.body = b'{"a": "' + b"x" * certificates.MAX_ANSWER_BYTES + b'"}'
+async def test_an_answer_of_more_than_a_mebibyte_is_not_read(keys, google, clock):
+    document = json.dumps({"google-1": certificate(rsa_key())}).encode()
+    google.body = document.ljust(certificates.MAX_ANSWER_BYTES + 1)
     await unavailable(keys)
+    google.body = document.ljust(certificates.MAX_ANSWER_BYTES)
+    clock.now += 5
+    assert await keys.get("google-1") == certificate(rsa_key())
 
 
 async def test_a_certificate_with_a_key_that_is_too_short_or_not_rsa_spoils_the_set(keys, google):

@@ -13,7 +13,7 @@ from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.settings import AppTokenSettings, TokenKey
+from gateway.settings import AppTokenSettings, KeySettings, TokenKey
 
 CONTRACT_FIELDS = [
     "id",
@@ -53,15 +53,20 @@ def app_tokens():
 
 
 @pytest.fixture
-def google_sign_in(session, google, store, app_tokens):
-    verifier = GoogleVerifier(session, google.url, [google.audience])
-    return GoogleSignIn(verifier, Users(store), app_tokens)
+def users(store):
+    return Users(store, KeySettings())
 
 
 @pytest.fixture
-def apple_sign_in(session, apple, store, app_tokens):
+def google_sign_in(session, google, users, app_tokens):
+    verifier = GoogleVerifier(session, google.url, [google.audience])
+    return GoogleSignIn(verifier, users, app_tokens)
+
+
+@pytest.fixture
+def apple_sign_in(session, apple, users, app_tokens):
     verifier = AppleVerifier(session, apple.url, [apple.audience])
-    return AppleSignIn(verifier, Users(store), app_tokens)
+    return AppleSignIn(verifier, users, app_tokens)
 
 
 def post(body):

@@ -32,7 +32,10 @@ class Clock:
 
 async def landed(*limiters: Limiter) -> None:
     """Return when no limiter has a call under way and every answer has reached its request."""
-    while flights := [each._flight for each in limiters if each._flight is not None]:
-        await asyncio.wait(flights)
-    for _ in range(3):
+    turns_without_calls = 0
+    while turns_without_calls < 3:
         await asyncio.sleep(0)
+        flights = [each._flight for each in limiters if each._flight is not None]
+        turns_without_calls = 0 if flights else turns_without_calls + 1
+        if flights:
+            await asyncio.wait(flights)

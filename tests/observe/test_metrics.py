@@ -277,6 +277,7 @@ WORKER = textwrap.dedent("""
         Reading(Sourced.CONNECTIONS, (), connections),
         Reading(Sourced.STORE_UP, (), float(up)),
         Reading(Sourced.STORE_ERRORS, (), 10),
+        Reading(Sourced.UPSTREAM_CONNECTIONS, (str(os.getpid()), "idle"), 1),
     ])
     route = metrics.for_route("klines", "public", "market-data")
     for command in sys.stdin:
@@ -324,6 +325,12 @@ class Worker:
         self.process.communicate()
 
 
+def upstreams(found: dict) -> set[str]:
+    return {
+        dict(labels)["upstream"] for name, labels in found if name == "gateway_upstream_connections"
+    }
+
+
 @pytest.fixture
 def start(tmp_path):
     workers = []
@@ -365,7 +372,9 @@ def test_counters_outlive_a_killed_worker_and_go_on_in_its_successor(start, tmp_
     files = sorted(path.name for path in tmp_path.iterdir())
 
     successor = start(1)
-    assert value(successor.scrape(), "gateway_connections") == 4.0  # not 6: the dead one has none
+    found = successor.scrape()
+    assert value(found, "gateway_connections") == 4.0  # not 6: the dead one has none
+    assert upstreams(found) == {str(first.process.pid), str(successor.process.pid)}
     successor.count()
 
     found = first.scrape()

@@ -5,8 +5,9 @@ from aiohttp import ClientSession
 from pydantic import SecretStr
 from stand_ins import BinanceStandIn, Fault
 
-from gateway.errors import BinanceFailed, DependencyUnavailable
-from gateway.settings import VaultKey, VaultSettings
+from gateway.errors import BinanceFailed, DependencyUnavailable, StoreUnavailable
+from gateway.settings import StoreSettings, VaultKey, VaultSettings
+from gateway.store.redis import Store
 from gateway.vault import Credentials, Vault, Verification
 from gateway.vault.binance import Binance
 
@@ -261,6 +262,21 @@ async def test_another_emails_ciphertext_is_not_handed_out(registered, store):
     await store.client.hset(store.key("vault", "thief@example.com"), mapping=stolen)
     with pytest.raises(DependencyUnavailable):
         await registered.credentials("thief@example.com")
+
+
+async def test_redis_being_away_is_a_503_and_not_a_missing_key(redis_process, stand_in):
+    opened = await Store.open(StoreSettings(url=redis_process.url, timeout=2))
+    async with ClientSession() as session:
+        vault = Vault(opened, settings("v1"), Binance(session, stand_in.base_url, 5))
+        await vault.add(EMAIL, "binance-key", "binance-secret")
+        redis_process.stop()
+        for asked in (vault.credentials, vault.status, vault.show, vault.verify, vault.remove):
+            with pytest.raises(StoreUnavailable):
+                await asked(EMAIL)
+        with pytest.raises(StoreUnavailable):
+            await vault.add(EMAIL, "binance-key", "binance-secret")
+    assert stand_in.asked == 0
+    await opened.close()
 
 
 async def test_without_a_master_key_nothing_is_added(store):
