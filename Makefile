@@ -36,7 +36,8 @@ demo-check: install ## run the demo's curl lines, print a table, exit 0 or 1
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl
 	$(BIN)/gateway demo --check
 
-test: install ## run the tests on a real redis-server; ARGS="tests/limits -x" goes to pytest
+test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" goes to pytest
+	@command -v curl >/dev/null || sh tests/tools/install.sh curl
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
 	$(BIN)/python -m pytest $(ARGS)
 

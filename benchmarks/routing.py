@@ -11,8 +11,8 @@ import timeit
 from gateway.routing import Match, RouteTable
 
 SIZES = (10, 10_000)
-ROUNDS = 5
-MATCHES_PER_ROUND = 50_000
+ROUNDS = 12
+MATCHES_PER_ROUND = 20_000
 GET = frozenset({"GET"})
 
 

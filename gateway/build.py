@@ -4,7 +4,7 @@ Everything a route needs is bound to it here: its authenticator, its way to the 
 its counters. After this, no request looks anything up by name.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,6 +16,7 @@ from gateway.auth.body_credentials import BodyCredentials
 from gateway.auth.plan_key import PlanKey
 from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
+from gateway.errors import NotFound
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
@@ -24,14 +25,14 @@ from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.observe.access_log import AccessLog
-from gateway.observe.metrics import Metrics, Reading, Sourced
+from gateway.observe.metrics import NO_PATTERN, UNMATCHED, Metrics, Reading, Sourced
 from gateway.pipeline import Gateway, Responder, Route
 from gateway.proxy.cors import Cors
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
 from gateway.proxy.pool import Pool
 from gateway.proxy.tunnel import Tunneler
-from gateway.routefile import RouteFile, RouteSpec, UpstreamSpec
+from gateway.routefile import OWN_ENDPOINTS, RouteFile, RouteSpec, UpstreamSpec, own_endpoints
 from gateway.routing import Match, RouteTable
 from gateway.settings import Settings
 from gateway.store.keys import Keys
@@ -136,11 +137,10 @@ def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) ->
     parts.pools = {name: _pool(name, spec) for name, spec in route_file.upstreams.items()}
     for pool in parts.pools.values():
         pool.start()
-    entries = list(_own_routes(parts))
+    entries = list(_own_routes(parts, route_file))
     for spec in route_file.routes:
-        methods = None if spec.methods is None else frozenset(spec.methods)
-        match = Match(spec.path, methods, spec.host, spec.loose_path)
-        entries.append((match, _route(parts, spec, route_file.upstreams[spec.upstream], match)))
+        route = _route(parts, spec, route_file.upstreams[spec.upstream])
+        entries.append((spec.claims, route))
     limit = parts.settings.rate_limit
     return Gateway(
         table=RouteTable(entries),
@@ -163,10 +163,10 @@ def _pool(name: str, spec: UpstreamSpec) -> Pool:
     )
 
 
-def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec, match: Match) -> Route:
+def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
     cors = _cors(parts.settings, spec)
-    timeout = spec.timeout
     sets = {name: secret.get_secret_value() for name, secret in upstream.headers.items() if secret}
+    timeout = spec.timeout or upstream.timeout
     forwarder = Forwarder(
         parts.pools[spec.upstream],
         addresses=parts.addresses,
@@ -179,11 +179,11 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec, match: Match) 
         preserve_host=upstream.host == "preserve",
         strip_prefix=spec.strip_prefix,
         max_body_bytes=spec.max_body,
-        connect_timeout=(timeout and timeout.connect) or upstream.timeout.connect,
-        read_timeout=(timeout and timeout.read) or upstream.timeout.read,
+        connect_timeout=timeout.connect,
+        read_timeout=timeout.read,
         own_cors=cors is not None,
     )
-    served = match.served
+    served = spec.claims.served
     return Route(
         name=spec.name,
         pattern=spec.auth,
@@ -222,7 +222,9 @@ def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
 def _own_limiter(parts: Parts, spec: RouteSpec) -> Limiter | None:
     if spec.rate_limit is None:
         return None
-    return _limiter(parts, Policy(spec.name, spec.rate_limit.requests, spec.rate_limit.window, 0))
+    return _limiter(
+        parts, Policy(f"route-{spec.name}", spec.rate_limit.requests, spec.rate_limit.window, 0)
+    )
 
 
 def _limiter(parts: Parts, policy: Policy) -> Limiter:
@@ -243,46 +245,55 @@ def _cors(settings: Settings, spec: RouteSpec) -> Cors | None:
     return Cors(cors.origins, cors.headers, cors.max_age) if cors else None
 
 
-def _own_routes(parts: Parts) -> Iterable[tuple[Match, Route]]:
+def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:
     """What the gateway answers itself, through the same limits, log and metrics as any route.
 
-    Sign-in and registered keys are there when they are configured.
+    It is there for every host that a route names, so that no route takes it away; what is not
+    configured is a 404 there, and not some catch-all route's.
     """
+    own = {route_path: route for route_path, route in _own_endpoints(parts)}
+    for match in own_endpoints(route_file.routes):
+        route = own.get(match.path)
+        if route is None:
+            route = _own(parts, UNMATCHED, NO_PATTERN, match.path, _absent)[1]
+        yield match, route
+
+
+def _own_endpoints(parts: Parts) -> Iterator[tuple[str, Route]]:
     settings = parts.settings
-    yield _own(parts, "status", "public", "GET", "/", _status)
-    yield _own(parts, "health", "public", "GET", "/health", _health)
+    yield _own(parts, "status", "public", "/", _status)
+    yield _own(parts, "health", "public", "/health", _health)
     google, apple, vault = settings.google, settings.apple, settings.vault
     if google.audiences:
         by_google = GoogleVerifier(parts.session, google.certificates_url, google.audiences)
         parts.verifiers.append(by_google)
         respond = GoogleSignIn(by_google, parts.users, parts.tokens).respond
-        yield _own(parts, "sign-in-google", "app_token", "POST", "/auth/mobile/google", respond)
+        yield _own(parts, "sign-in-google", "app_token", "/auth/mobile/google", respond)
     if apple.audiences:
         by_apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
         parts.verifiers.append(by_apple)
         respond = AppleSignIn(by_apple, parts.users, parts.tokens).respond
-        yield _own(parts, "sign-in-apple", "app_token", "POST", "/auth/mobile/apple", respond)
+        yield _own(parts, "sign-in-apple", "app_token", "/auth/mobile/apple", respond)
     if any(key.secret is not None for key in vault.encryption_keys):
-        for name, method, path, endpoint in (
-            ("api-key-verify", "POST", "/api-key/verify", VerifyKey(parts.vault).respond),
-            ("api-key-status", "GET", "/api-key/status/{email}", KeyStatus(parts.vault).respond),
+        for name, path, endpoint in (
+            ("api-key-verify", "/api-key/verify", VerifyKey(parts.vault).respond),
+            ("api-key-status", "/api-key/status/{email}", KeyStatus(parts.vault).respond),
         ):
             limiter = _limiter(parts, Policy(name, vault.requests, vault.window, 0))
-            yield _own(parts, name, "registered_key", method, path, endpoint, limiter)
+            yield _own(parts, name, "registered_key", path, endpoint, limiter)
 
 
 def _own(
     parts: Parts,
     name: str,
     pattern: str,
-    method: str,
     path: str,
     respond: Responder,
     limiter: Limiter | None = None,
-) -> tuple[Match, Route]:
-    match = Match(path, frozenset({method}))
+) -> tuple[str, Route]:
     cors = parts.settings.cors
-    route = Route(
+    match = next(match for match in OWN_ENDPOINTS if match.path == path)
+    return path, Route(
         name=name,
         pattern=pattern,
         authenticator=Public(),
@@ -292,7 +303,10 @@ def _own(
         limiter=limiter,
         cors=Cors(cors.origins, cors.headers, cors.max_age) if cors else None,
     )
-    return match, route
+
+
+async def _absent(_exchange: Exchange) -> Answer:
+    raise NotFound
 
 
 async def _status(_exchange: Exchange) -> Answer:

@@ -7,7 +7,7 @@ Rules, in this order:
 3. The method, among the routes of that very pattern: none takes it, 405.
 
 Matching is on the path percent-decoded once; `%2F` stays inside its segment. A path that a backend
-could read otherwise than we do (`AMBIGUOUS` below) is a 400, unless the route that it matches is
+could read otherwise than we do (`_AMBIGUOUS` below) is a 400, unless the route that it matches is
 `loose_path`: that route's backend gets it as it came, and reads it as it will.
 
 The table is compiled once. Literal paths are one dict lookup; others walk a tree of segments, at

@@ -1,6 +1,6 @@
 """YAML with positions: the plain values of a file, and where each of them stands.
 
-Rules: YAML's JSON-like core alone (RFC-style true/false, no dates, no tags, no anchors, so a value
+Rules: YAML 1.2's core alone (true and false, no dates, no tags, no anchors, so that a value
 is what it looks like); a field named twice is a complaint; `${NAME}` in any text is read from the
 environment. Nothing ends at the first problem: complaints are collected, and given together.
 

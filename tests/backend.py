@@ -32,7 +32,9 @@ class Received:
         return value
 
 
-Script = Callable[["RawBackend", Received, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Script = Callable[
+    ["RawBackend", Received, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
+]
 
 
 @dataclass

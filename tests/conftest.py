@@ -14,6 +14,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import redis
@@ -187,6 +188,27 @@ def store(request: pytest.FixtureRequest) -> Store:
     opened = request.getfixturevalue(name)
     assert isinstance(opened, Store)
     return opened
+
+
+class _Heard:
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def changed(self, name: str) -> None:
+        self.names.add(name)
+
+    def all_changed(self) -> None:
+        pass
+
+
+async def news_heard(store: Store) -> None:
+    """Return when `store` has heard of all that was written until now: news come in order."""
+    if store.embedded:
+        return
+    heard, marker = _Heard(), uuid4().hex
+    store.changes.listen("vault", heard)
+    await store.client.set(store.key("vault", marker), "", px=1)
+    await eventually(lambda: marker in heard.names)
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]]) -> None:

@@ -100,9 +100,7 @@ async def open_gateway(
     server = await loop.create_server(listener, "127.0.0.1", 0)
     ticker = loop.create_task(tick(parts, metrics))
     try:
-        yield Running(
-            server.sockets[0].getsockname()[1], parts, gateway, listener, log_path
-        )
+        yield Running(server.sockets[0].getsockname()[1], parts, gateway, listener, log_path)
     finally:
         ticker.cancel()
         server.close()
@@ -117,4 +115,10 @@ def upstream(url: str, **more: Any) -> dict[str, Any]:
 
 
 def route(path: str = "/{rest...}", auth: str = "public", **more: Any) -> dict[str, Any]:
-    return {"name": more.pop("name", "all"), "path": path, "auth": auth, "upstream": "backend", **more}
+    return {
+        "name": more.pop("name", "all"),
+        "path": path,
+        "auth": auth,
+        "upstream": "backend",
+        **more,
+    }

@@ -29,9 +29,7 @@ ROUTES = [
     route("/orders/small", "body_credentials", methods=["POST"], max_body=100, name="small"),
     route("/orders/registered", "registered_key", methods=["POST"], name="registered"),
     route("/orders/injected", "registered_key", methods=["POST"], inject=True, name="injected"),
-    route(
-        "/orders/owned", "registered_key", methods=["POST"], owner="app_token", name="owned"
-    ),
+    route("/orders/owned", "registered_key", methods=["POST"], owner="app_token", name="owned"),
     route("/users/me", "app_token", name="me"),
     route("/trades", "app_token", scope=["trade"], name="trades"),
 ]
@@ -68,7 +66,10 @@ async def arrange(running: Running) -> None:
         fields |= {"created_at": "2026-06-01T00:00:00", "updated_at": "2026-06-01T00:00:00"}
         await client.hset(f"gw:user:{user_id}", mapping=fields | plan)
     owners = {"good": STANDARD, "pro": PRO, "plan_expired": EXPIRED_PLAN, "no_plan": NO_PLAN}
-    more = {"revoked": {"revoked_at": "2026-01-01T00:00:00"}, "old": {"expires_at": "2020-01-01T00:00:00"}}
+    more = {
+        "revoked": {"revoked_at": "2026-01-01T00:00:00"},
+        "old": {"expires_at": "2020-01-01T00:00:00"},
+    }
     for name, key in {**KEYS, "imported": IMPORTED}.items():
         fields = {
             "id": f"k_{name}",
@@ -133,7 +134,9 @@ CASES = [
     Case("no such path", "GET", "/nowhere", 404, detail="Not Found"),
     Case("no such path, any method", "POST", "/nowhere", 404, detail="Not Found"),
     Case("known path, other method", "POST", "/fapi/v1/klines", 405, expect={"Allow": "GET, HEAD"}),
-    Case("plan route, other method", "DELETE", "/stock/v1/klines", 405, expect={"Allow": "GET, HEAD"}),
+    Case(
+        "plan route, other method", "DELETE", "/stock/v1/klines", 405, expect={"Allow": "GET, HEAD"}
+    ),
     Case("orders, other method", "GET", "/orders/auth", 405, expect={"Allow": "POST"}),
     Case("encoded slash", "GET", "/fapi/v1/a%2Fb", 400),
     Case("dot segments", "GET", "/fapi/v1/../../users/me", 400),
@@ -154,7 +157,9 @@ CASES = [
     Case("revoked key", "GET", "/stock/v1/klines", 401, key(KEYS["revoked"]), challenge=API_KEY),
     Case("expired key", "GET", "/stock/v1/klines", 401, key(KEYS["old"]), challenge=API_KEY),
     Case("odd bytes", "GET", "/stock/v1/klines", 401, key("pk_\xff\u4e2d"), challenge=API_KEY),
-    Case("overlong key", "GET", "/stock/v1/klines", 401, key("pk_" + "a" * 5000), challenge=API_KEY),
+    Case(
+        "overlong key", "GET", "/stock/v1/klines", 401, key("pk_" + "a" * 5000), challenge=API_KEY
+    ),
     Case(
         "two keys",
         "GET",
@@ -321,7 +326,9 @@ async def send(running: Running, case: Case) -> tuple[int, list[tuple[bytes, byt
     return int(lines[0].split()[1]), pairs, body
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.method} {case.path} {case.name}"[:70])
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.method} {case.path} {case.name}"[:70]
+)
 async def test_each_cause_has_its_answer(gateway: Running, backend: RawBackend, case: Case) -> None:
     status, pairs, body = await send(gateway, case)
     headers = {name.decode().lower(): value.decode("latin-1") for name, value in pairs}
@@ -421,7 +428,9 @@ async def test_the_status_of_a_registered_key_has_the_contracts_form(gateway) ->
         "created_at": "2026-04-01T00:00:00",
     }
     await client.hset("gw:vault:owner@example.com", mapping=fields)
-    status, _, got = await send(gateway, Case("", "GET", "/api-key/status/owner%40example.com", 200))
+    status, _, got = await send(
+        gateway, Case("", "GET", "/api-key/status/owner%40example.com", 200)
+    )
     assert status == 200
     assert got.decode() == (
         '{"success": true, "message": "获取状态成功", "email": "owner@example.com", '
@@ -490,9 +499,7 @@ async def test_the_request_that_exceeds_the_limit_is_refused_and_blocks(
 CORS = {"origins": ["https://app.example.com"], "headers": ["X-Primit-API-Key"], "max_age": 60}
 
 
-async def test_a_preflight_is_answered_before_the_pattern_and_counted(
-    backend, tmp_path
-) -> None:
+async def test_a_preflight_is_answered_before_the_pattern_and_counted(backend, tmp_path) -> None:
     routes = {"upstreams": upstream(backend.url), "routes": ROUTES}
     async with (
         open_gateway(tmp_path, routes, {"cors": CORS}) as running,

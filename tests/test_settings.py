@@ -165,6 +165,23 @@ def test_a_wrong_variable_is_named(complaints, environ, complaint):
     assert complaints("plans: [free]\n", environ) == [complaint]
 
 
+def test_nothing_is_left_of_a_value_that_the_environment_replaces(load, complaints):
+    text = "app_tokens: {secrets: [{id: a, secret: '${NOPE}'}]}\nlogging: {level: '${LEVEL}'}"
+    environ = {
+        "GATEWAY_APP_TOKENS__SECRETS": "[{id: b, secret: " + "x" * 32 + "}]",
+        "LEVEL": "info",
+    }
+    settings = load(text, environ)
+    assert settings.unset(("app_tokens", "secrets", 0, "secret")) is None
+    assert settings.place(("app_tokens", "secrets", 0, "secret")) == "GATEWAY_APP_TOKENS__SECRETS"
+    assert complaints(text, {**environ, "GATEWAY_LOGGING__LEVEL": "infos"}) == [
+        (
+            "GATEWAY_LOGGING__LEVEL: logging.level must be one of debug, info, warning, error; "
+            "did you mean 'info'?"
+        )
+    ]
+
+
 LIST = "must be a list, as in [one, two]"
 FIELDS = "must be fields with values, as in {name: value}"
 TEXT = "must be text; if it looks like a number or a word of YAML, put it in quotes"
@@ -242,7 +259,7 @@ ADDRESS = "must be an address, as in https://example.com/path"
             "1:31: client_ip.trusted_proxies[0] must be an address or a network, as in 10.0.0.0/8",
         ),
         (
-            "app_tokens: {secrets: [{id: a, secret: short}]}",
+            "app_tokens: {secrets: [{id: a, secret: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx}]}",
             (
                 "1:40: app_tokens.secrets[0].secret must have at least 32 bytes; "
                 "`openssl rand -base64 48` makes one"
@@ -257,7 +274,7 @@ ADDRESS = "must be an address, as in https://example.com/path"
             f"1:43: vault.encryption_keys[0].secret {VAULT}",
         ),
         (
-            f"vault: {{encryption_keys: [{{id: a, secret: '{VAULT_KEY[:-4]}*AA='}}]}}",
+            f"vault: {{encryption_keys: [{{id: a, secret: '*{VAULT_KEY}'}}]}}",
             f"1:43: vault.encryption_keys[0].secret {VAULT}",
         ),
         ("google: {certificates_url: ftp://x}", f"1:28: google.certificates_url {ADDRESS}"),

@@ -10,14 +10,13 @@ given: it could be a secret in the wrong place.
 """
 
 import contextlib
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.admin import arguments as given
 from gateway.admin.arguments import BadArgument, Parser, Refused
-from gateway.identity.users import User, UserExistsError, Users
+from gateway.identity.users import UserExistsError, Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
 from gateway.store.keys import Keys
@@ -161,18 +160,18 @@ async def create_user(
 ) -> dict[str, Any]:
     """With the next free id unless one is given."""
     try:
-        return _shown(await context.users.create(email=email, name=name, id=id))
+        return (await context.users.create(email=email, name=name, id=id)).shown()
     except UserExistsError as error:
         raise Refused(f"{error}; `gateway users list` shows them") from None
 
 
 async def list_users(context: Context) -> list[dict[str, Any]]:
-    return [_shown(user) for user in await context.users.list()]
+    return [user.shown() for user in await context.users.list()]
 
 
 async def show_user(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
     try:
-        return _shown(await context.users.show(id))
+        return (await context.users.show(id)).shown()
     except LookupError:
         raise _no_user() from None
 
@@ -213,13 +212,6 @@ async def lift_block(context: Context, *, ip: str) -> dict[str, Any]:
     if not await context.limiter.unblock(ip):
         raise Refused("this address is not blocked; `gateway ips list` shows what is")
     return {"ip": ip, "unblocked": True}
-
-
-def _shown(user: User) -> dict[str, Any]:
-    """JSON has no infinity, which stands for a time that can't be read and ends all tokens."""
-    ends = user.tokens_valid_after
-    unreadable = ends is not None and not math.isfinite(ends)
-    return user.shown() | ({"tokens_valid_after": "unreadable"} if unreadable else {})
 
 
 def _no_key() -> Refused:

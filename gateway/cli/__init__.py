@@ -40,12 +40,7 @@ class Groups(TyperGroup):
             close = get_close_matches(cmd_name, GROUPS, n=1)
             hint = f" Did you mean '{close[0]}'?" if close else ""
             ctx.fail(f"No such command '{cmd_name}'.{hint}")
-        module = import_module(f"gateway.cli.{cmd_name}")
-        app = getattr(module, "app", None)
-        if app is None:  # a module of one command may just have the function
-            app = group("")
-            app.command()(getattr(module, cmd_name))
-        return get_command(app)
+        return get_command(import_module(f"gateway.cli.{cmd_name}").app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  # typer's signature
         with formatter.section("Commands"):

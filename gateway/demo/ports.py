@@ -45,9 +45,3 @@ def bind(port: int, option: str) -> socket.socket:
 
 def port_of(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
-
-
-def available(port: int, option: str) -> int:
-    """`port` if nothing listens there, or a free one for 0; another process is to take it."""
-    with bind(port, option) as listener:
-        return port_of(listener)

@@ -15,7 +15,7 @@ from gateway.demo.gateway_process import GatewayProcess, Secrets, running_gatewa
 from gateway.demo.identity_provider import IdentityProvider
 from gateway.demo.lines import Facts
 from gateway.demo.market_data import market_data_application
-from gateway.demo.ports import HOST, DemoError, Ports, available, bind, port_of
+from gateway.demo.ports import HOST, DemoError, Ports, bind, port_of
 from gateway.demo.seed import seed
 from gateway.demo.strategy import strategy_application
 
@@ -43,17 +43,22 @@ async def stage(ports: Ports, routes: Path | None = None) -> AsyncIterator[Stage
     shipped = routes or shipped_routes()
     provider = IdentityProvider()
     async with contextlib.AsyncExitStack() as stack:
+        # The gateway's own two are held only until all are known, then left to it.
+        held = stack.enter_context(contextlib.ExitStack())
+        data = held.enter_context(bind(ports.gateway, "--port"))
+        admin = held.enter_context(bind(ports.admin, "--admin-port"))
         market_data = stack.enter_context(bind(ports.market_data, "--market-data-port"))
         strategy = stack.enter_context(bind(ports.strategy, "--strategy-port"))
         identity = stack.enter_context(bind(ports.identity, "--identity-port"))
         ports = replace(
             ports,
-            gateway=available(ports.gateway, "--port"),
-            admin=available(ports.admin, "--admin-port"),
+            gateway=port_of(data),
+            admin=port_of(admin),
             market_data=port_of(market_data),
             strategy=port_of(strategy),
             identity=port_of(identity),
         )
+        held.close()
         for application, listener in (
             (market_data_application(), market_data),
             (strategy_application(), strategy),

@@ -238,12 +238,14 @@ class Limiter:
         now = self._clock()
         undecided, self._undecided = self._undecided, {}
         for bucket, waiters in undecided.items():
+            patient = []
             for waiter in waiters:
-                if now >= waiter.patience_ends:
+                if now < waiter.patience_ends:
+                    patient.append(waiter)
+                else:
                     self._answer_without_store(bucket, waiter)
-            waiters = [waiter for waiter in waiters if not waiter.answer.done()]
-            if waiters:
-                self._waiting[bucket] = waiters + self._waiting.get(bucket, [])
+            if patient:
+                self._waiting[bucket] = patient + self._waiting.get(bucket, [])
                 self._depart()
 
     def _depart(self) -> None:
@@ -277,14 +279,14 @@ class Limiter:
         waiting, self._waiting = self._waiting, {}
         for bucket, waiters in waiting.items():
             reservation = self._reservations.get(bucket)
+            served = 0
             if reservation is not None and now < reservation.ends:
                 served = reservation.size - reservation.used
                 for waiter in waiters[:served]:
                     settle(waiter, self._admit_reserved(reservation))
-                waiters = waiters[served:]
-            if waiters:
+            if served < len(waiters):
                 self._reservations.pop(bucket, None)
-                questions.append(Question(bucket, waiters, reservation))
+                questions.append(Question(bucket, waiters[served:], reservation))
         while self._reservations:
             bucket, reservation = next(iter(self._reservations.items()))
             if now < reservation.ends:
@@ -321,8 +323,9 @@ class Limiter:
         admitted, verdict, remaining, wait_ms, reserved, granted_at = answer
         bucket, waiters = question.bucket, question.waiters
         reset = max(0, min(math.ceil(wait_ms / 1000), self.policy.window))
-        for left, waiter in zip(range(remaining + admitted - 1, -1, -1), waiters[:admitted]):
-            self.counts.admitted += 1
+        self.counts.admitted += admitted
+        for at, waiter in enumerate(waiters[:admitted], 1):
+            left = remaining + admitted - at
             settle(waiter, Decision(self.policy, True, left, reset, False, 0))
         if reserved:
             ends = sent_at + RESERVED_SECONDS

@@ -57,7 +57,7 @@ class LocalWindows:
 
     def admit(self, bucket: str, seconds: float) -> Decision:
         """Count one request at `seconds` of a monotonic clock, and decide on it."""
-        now = int(seconds * 1000)
+        now = round(seconds * 1000)
         log = self._logs.get(bucket)
         if log is None:
             log = self._logs[bucket] = Log()

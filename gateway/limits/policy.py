@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 # It stands in a header's string and in Redis keys. A name of hexadecimal digits alone could be the
 # first group of an IPv6 address there: `gw:ip:{name}:{bucket}` must not be some `gw:ip:{bucket}`.
-NAME = re.compile(r"(?![0-9a-f]+\Z)[a-z][a-z0-9._-]{0,63}").fullmatch
+NAME = re.compile(r"(?![0-9a-f]+\Z)[A-Za-z][A-Za-z0-9._-]{0,63}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.settings import StoreSettings
 from gateway.store.changes import Changes
 from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
+from gateway.store.patience import patience
 
 logger = logging.getLogger("gateway.store")
 
@@ -125,7 +126,7 @@ class Store:
             self.errors += 1
             raise StoreUnavailable
         try:
-            async with asyncio.timeout(self.timeout_seconds):
+            async with patience(self.timeout_seconds):
                 yield
         except (RedisError, OSError, TimeoutError) as error:
             self.errors += 1

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from gateway.demo.gateway_process import Secrets, environment, routes_for, settings_text
-from gateway.demo.ports import DemoError, Ports, available, bind, port_of
+from gateway.demo.ports import DemoError, Ports, bind, port_of
 
 
 def test_a_taken_port_is_named_with_the_option_to_choose_another():
@@ -15,7 +15,7 @@ def test_a_taken_port_is_named_with_the_option_to_choose_another():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(DemoError) as refused:
-            available(port, "--port")
+            bind(port, "--port")
     assert str(refused.value) == f"port {port} is in use by another program; use --port"
 
 

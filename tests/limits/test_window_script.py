@@ -74,8 +74,10 @@ class World:
         self.client.set("test:clock", self.now)
         answer = self.script(
             keys=["w", "b"],
-            args=[self.requests, WINDOW, self.block, self.grant, VALID, FORGET]
-            + [asked, held.granted_at, held.size, held.used],
+            args=(
+                *(self.requests, WINDOW, self.block, self.grant, VALID, FORGET),
+                *(asked, held.granted_at, held.size, held.used),
+            ),
         )
         admitted, verdict, remaining, wait, reserved, granted_at = answer
         assert 0 <= admitted <= asked
@@ -121,7 +123,9 @@ class World:
 
 
 PAUSES = st.one_of(
-    st.sampled_from([0, 1, 10, 49, 50, 51, 999, 1000, 1001, 30_000, 59_949, 59_999, 60_000, 60_001]),
+    st.sampled_from(
+        [0, 1, 10, 49, 50, 51, 999, 1000, 1001, 30_000, 59_949, 59_999, 60_000, 60_001]
+    ),
     st.sampled_from([4_999, 5_000, 3_600_000]),
     st.integers(0, 70),
     st.integers(0, 61_000),
@@ -155,7 +159,9 @@ def test_whatever_the_order_never_one_too_many_and_never_a_wrong_refusal(
 
 
 @SETTINGS
-@given(steps=st.lists(st.tuples(PAUSES, st.integers(1, 9)), max_size=40), requests=st.integers(1, 9))
+@given(
+    steps=st.lists(st.tuples(PAUSES, st.integers(1, 9)), max_size=40), requests=st.integers(1, 9)
+)
 def test_without_reservations_each_answer_is_the_sliding_log_s(client, steps, requests):
     world = World(client, requests=requests, grant=0)
     for pause, asked in steps:

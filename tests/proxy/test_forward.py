@@ -20,12 +20,17 @@ async def backend():
 
 @pytest.fixture
 async def gateway(backend: RawBackend, tmp_path: Path):
-    routes = {"upstreams": upstream(backend.url, timeout={"connect": 1, "read": 1}), "routes": [route()]}
+    routes = {
+        "upstreams": upstream(backend.url, timeout={"connect": 1, "read": 1}),
+        "routes": [route()],
+    }
     async with open_gateway(tmp_path, routes) as running:
         yield running
 
 
-async def get(gateway: Running, target: str = "/x", *fields: bytes, method: bytes = b"GET") -> bytes:
+async def get(
+    gateway: Running, target: str = "/x", *fields: bytes, method: bytes = b"GET"
+) -> bytes:
     lines = b"".join(field + b"\r\n" for field in fields)
     return await gateway.talk(
         b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, target.encode(), HEAD, lines)
@@ -252,7 +257,8 @@ async def test_refused_before_any_answer_is_502(gateway, backend) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"HTTP/1.1 200 OK\r\nConte", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n"]
+    "said",
+    [b"", b"HTTP/1.1 200 OK\r\nConte", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nA: \0\r\n\r\n"],
 )
 async def test_reset_or_nonsense_before_an_answer_is_502(gateway, backend, said) -> None:
     async def break_off(_backend, _request, _reader, writer) -> None:

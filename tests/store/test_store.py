@@ -118,7 +118,7 @@ async def test_redis_restarted_is_used_again_by_itself(redis_process: RedisProce
             async with store.guard():
                 assert await store.client.get("a") == "1"
     messages = warnings_in(caplog)
-    assert ["back" in message for message in messages] == [False, True, False, True]
+    assert ["can't be reached" not in message for message in messages] == [False, True, False, True]
 
 
 async def test_a_hung_redis_holds_nobody_longer_than_the_timeout(redis_process: RedisProcess):
@@ -195,13 +195,9 @@ async def test_no_password_is_logged(caplog):
 async def test_a_unix_socket_is_as_good(tmp_path):
     server = RedisProcess(tmp_path)
     path = tmp_path / "redis.sock"
+    server.options = ["--unixsocket", str(path)]
     server.start()
     try:
-        with server.client() as client:
-            assert client.config_get("unixsocket") == {"unixsocket": ""}
-        server.kill()
-        server.options = ["--unixsocket", str(path)]
-        server.start()
         async with opened(f"unix://{path}") as store:
             assert store.available
             assert await store.client.ping()

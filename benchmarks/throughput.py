@@ -1,0 +1,171 @@
+"""Forwarding throughput of a public route on one worker, beside nginx, in the same minutes.
+
+    make bench          (or: .venv/bin/python benchmarks/throughput.py [--rounds 5] [--seconds 4])
+
+One core carries the proxy under test, the other the load generator (wrk), the backend (nginx) and
+Redis. The gateway has everything on: limiter on a real Redis, metrics, JSON access log to a file,
+request ids, RateLimit headers. nginx is a plain proxy_pass with keep-alive and no log. Rounds are
+interleaved; what counts is the ratio of the medians: single times say little on a shared machine.
+Everything listens on 127.0.0.1, runs for seconds, and is ended by its process id.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+PROXY_CORE, LOAD_CORE = 0, 1
+CONNECTIONS = 32
+BODY_BYTES = 1500
+RESULTS = Path(__file__).parent / "results" / "throughput.json"
+
+NGINX = """
+worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off; keepalive_requests 1000000000; default_type application/json;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  upstream backend {{ server 127.0.0.1:{backend}; keepalive 64; }}
+  server {{ listen 127.0.0.1:{port}; root {folder}/www; {location} }}
+}}
+"""
+PROXY = 'location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }'
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def process(
+    core: int, *command: str, env: dict[str, str] | None = None, log: Path
+) -> Iterator[None]:
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            ["taskset", "-c", str(core), *command],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (env or {}),
+        )
+        try:
+            yield
+        finally:
+            child.send_signal(signal.SIGTERM)
+            child.wait(10)
+
+
+def wait_for(url: str) -> None:
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(url) as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit(f"no answer from {url}")
+
+
+def load(url: str, seconds: int) -> float:
+    """Requests per second; every answer must be a 200."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", url]
+    output = subprocess.run(
+        ["taskset", "-c", str(LOAD_CORE), *command], check=True, capture_output=True, text=True
+    ).stdout
+    if "Non-2xx" in output or "Socket errors" in output:
+        raise SystemExit(f"{url} did not answer every request:\n{output}")
+    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert match is not None
+    return float(match[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
+    options = parser.parse_args()
+    for program in ("nginx", "wrk", "redis-server", "taskset"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program} is not installed; `make bench` installs what is missing")
+    if (os.cpu_count() or 1) < 2:
+        raise SystemExit("this needs two cores: one for the proxy, one for the load")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "www").mkdir()
+        (folder / "www" / "klines").write_bytes(b"x" * BODY_BYTES)
+        measure(folder, options.rounds, options.seconds)
+
+
+def measure(folder: Path, rounds: int, seconds: int) -> None:
+    backend, nginx, redis, gateway, admin = (free_port() for _ in range(5))
+    for name, port, location in (("backend", backend, ""), ("proxy", nginx, PROXY)):
+        text = NGINX.format(folder=folder, name=name, port=port, backend=backend, location=location)
+        (folder / f"{name}.conf").write_text(text)
+    (folder / "routes.yaml").write_text(
+        f"""
+version: 1
+upstreams: {{backend: {{targets: ["http://127.0.0.1:{backend}"]}}}}
+routes: [{{name: klines, path: "/{{rest...}}", auth: public, upstream: backend}}]
+"""
+    )
+    (folder / "gateway.yaml").write_text(
+        f"""
+listen: {{host: 127.0.0.1, port: {gateway}}}
+admin: {{port: {admin}}}
+store: {{url: "redis://127.0.0.1:{redis}/0"}}
+rate_limit: {{requests: 1000000000}}
+"""
+    )
+    serve = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
+    serve += ["--routes", str(folder / "routes.yaml")]
+    redis_server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", ""]
+    with (
+        process(LOAD_CORE, *redis_server, log=folder / "redis.log"),
+        process(LOAD_CORE, "nginx", "-c", str(folder / "backend.conf"), log=folder / "b.out"),
+        process(PROXY_CORE, "nginx", "-c", str(folder / "proxy.conf"), log=folder / "p.out"),
+        process(PROXY_CORE, *serve, log=folder / "gateway.out"),
+    ):
+        urls = {
+            "nginx": f"http://127.0.0.1:{nginx}/klines",
+            "gateway": f"http://127.0.0.1:{gateway}/klines",
+        }
+        for url in urls.values():
+            wait_for(url)
+            load(url, 1)
+        rates: dict[str, list[float]] = {name: [] for name in urls}
+        for _ in range(rounds):
+            for name, url in urls.items():
+                rates[name].append(load(url, seconds))
+    report(rates)
+
+
+def report(rates: dict[str, list[float]]) -> None:
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    print(f"public route, {BODY_BYTES} B, {CONNECTIONS} connections, one core for the proxy")
+    for name, values in rates.items():
+        spread = f"{min(values):,.0f} to {max(values):,.0f}"
+        ratio = medians[name] / medians["nginx"]
+        print(f"  {name:8} {medians[name]:>9,.0f} req/s   {spread:>20}   {ratio:.2f} x nginx")
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(
+        json.dumps({"requests_per_second": rates, "medians": medians}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,342 @@
+"""Every operation on both stores: its result, its refusals, and what it makes of odd arguments."""
+
+import base64
+import json
+import re
+import time
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from gateway.admin.arguments import LARGEST_ID
+from gateway.admin.operations import OPERATIONS, BadArgument, Context, Refused, open_context
+from gateway.errors import ConfigurationError, StoreUnavailable
+from gateway.identity.users import Users
+from gateway.limits import Limiter, Policy
+from gateway.settings import Settings, load_settings
+from gateway.store.keys import Keys
+from gateway.store.plans import Plans
+from gateway.store.redis import Store
+from gateway.vault import Vault
+
+ENVIRON = {"GATEWAY_VAULT_KEY": base64.b64encode(bytes(32)).decode()}
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d").fullmatch
+
+
+def context_on(store: Store, settings: Settings) -> Context:
+    users = Users(store, settings.keys)
+    return Context(
+        settings=settings,
+        store=store,
+        keys=Keys(store, settings.keys, users),
+        plans=Plans(users, settings.plans),
+        users=users,
+        vault=Vault(store, settings.vault),
+        limiter=Limiter(Policy("ip", 2, 60, 3600), store),
+    )
+
+
+@pytest.fixture
+async def context(store: Store) -> AsyncIterator[Context]:
+    made = context_on(store, load_settings(None, ENVIRON))
+    yield made
+    await made.limiter.close()
+
+
+async def run(context: Context, operation: str, /, **arguments: Any) -> Any:
+    """The result, as JSON carries it."""
+    result = await OPERATIONS[operation].run(context, **arguments)
+    return json.loads(json.dumps(result, allow_nan=False))
+
+
+async def test_an_issued_key_has_the_names_of_the_contract_and_no_others(context):
+    issued = await run(context, "keys.issue", user=42, name="laptop")
+    assert list(issued) == ["id", "key", "user_id", "name", "created_at"]
+    assert re.fullmatch(r"pk_[0-9A-Za-z]{36}", issued["key"])
+    assert (issued["user_id"], issued["name"]) == (42, "laptop")
+    assert MOMENT(issued["created_at"])
+
+
+async def test_a_key_that_expires_says_when(context):
+    issued = await run(context, "keys.issue", user=42, name="ci", expires="2999-01-01")
+    assert issued["expires_at"] == "2999-01-01T00:00:00"
+
+
+async def test_an_issued_key_is_the_one_that_requests_find(context):
+    issued = await run(context, "keys.issue", user=42, name="laptop")
+    found = await context.keys.find(sha256(issued["key"].encode()).hexdigest())
+    assert found is not None
+    assert found.id == issued["id"]
+
+
+async def test_the_key_itself_is_in_no_later_answer(context):
+    issued = await run(context, "keys.issue", user=42, name="laptop")
+    later = [
+        await run(context, "keys.list"),
+        await run(context, "keys.show", id=issued["id"]),
+        await run(context, "keys.revoke", id=issued["id"]),
+    ]
+    assert issued["key"] not in json.dumps(later)
+
+
+async def test_keys_are_listed_for_all_users_or_one(context):
+    mine = await run(context, "keys.issue", user=42, name="mine")
+    other = await run(context, "keys.issue", user=7, name="other")
+    listed = {key["id"] for key in await run(context, "keys.list")}
+    assert listed == {mine["id"], other["id"]}
+    assert [key["id"] for key in await run(context, "keys.list", user=7)] == [other["id"]]
+    assert await run(context, "keys.list", user=8) == []
+
+
+async def test_a_revoked_key_stays_revoked_since_the_first_time(context):
+    issued = await run(context, "keys.issue", user=42, name="laptop")
+    revoked = await run(context, "keys.revoke", id=issued["id"])
+    assert MOMENT(revoked["revoked_at"])
+    assert list(revoked) == [
+        "id",
+        "user_id",
+        "name",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+        "replaced_by",
+    ]
+    assert await run(context, "keys.revoke", id=issued["id"]) == revoked
+    assert await run(context, "keys.show", id=issued["id"]) == revoked
+
+
+async def test_issuing_a_key_creates_its_user(context):
+    await run(context, "keys.issue", user=42, name="laptop")
+    assert (await run(context, "users.show", id=42))["id"] == 42
+
+
+async def test_a_plan_is_set_replaced_and_shown(context):
+    given = await run(context, "plans.set", user=42, plan="standard", until="2027-01-01")
+    expected = {"user_id": 42, "plan": "standard", "plan_expires_at": "2027-01-01T00:00:00"}
+    assert given == expected
+    assert await run(context, "plans.show", user=42) == expected
+    await run(context, "plans.set", user=42, plan="professional")
+    assert await run(context, "plans.show", user=42) == {
+        "user_id": 42,
+        "plan": "professional",
+        "plan_expires_at": None,
+    }
+
+
+async def test_a_plan_reaches_what_requests_see_of_the_user(context):
+    await run(context, "plans.set", user=42, plan="standard")
+    user = await context.users.get(42)
+    assert user is not None
+    assert user.plan == "standard"
+
+
+async def test_a_plan_that_the_settings_do_not_name_is_refused_with_the_likeliest(context):
+    with pytest.raises(Refused, match="did you mean 'standard'") as refused:
+        await run(context, "plans.set", user=42, plan="standrd")
+    assert not isinstance(refused.value, BadArgument)
+    with pytest.raises(Refused, match="no user"):
+        await run(context, "users.show", id=42)
+
+
+async def test_users_are_created_with_the_next_free_id_or_one_of_their_own(context):
+    first = await run(context, "users.create", email=" User@Example.com ", name="Jane Doe")
+    assert first["email"] == "user@example.com"
+    assert first["name"] == "Jane Doe"
+    own = await run(context, "users.create", id=4711)
+    assert own["id"] == 4711
+    assert list(own) == [
+        *("id", "email", "name", "google_id", "apple_id", "is_vip", "vip_expires_at"),
+        *("created_at", "updated_at", "plan", "plan_expires_at", "tokens_valid_after"),
+    ]
+    assert await run(context, "users.list") == [first, own]
+    assert await run(context, "users.show", id=4711) == own
+
+
+@pytest.mark.parametrize("again", [{"email": "user@example.com"}, {"id": 7}])
+async def test_an_id_or_email_that_is_taken_is_refused(context, again):
+    await run(context, "users.create", email="user@example.com", id=7)
+    with pytest.raises(Refused, match="already"):
+        await run(context, "users.create", **again)
+
+
+async def test_an_unreadable_end_of_tokens_is_still_json(context):
+    await run(context, "users.create", id=7)
+    await context.store.client.hset(context.store.key("user", "7"), "tokens_valid_after", "soon")
+    assert (await run(context, "users.show", id=7))["tokens_valid_after"] > time.time()
+
+
+async def test_a_registered_key_is_stored_shown_without_secrets_and_removed(context):
+    secrets = {"api_key": "canary-api-key", "api_secret": "canary-api-secret"}
+    added = await run(context, "vault.add", email="User@Example.com", **secrets)
+    assert added["email"] == "user@example.com"
+    assert added["is_active"] is True
+    assert await run(context, "vault.show", email="user@example.com") == added
+    assert "canary" not in json.dumps(added)
+    credentials = await context.vault.credentials("user@example.com")
+    assert credentials is not None
+    assert (credentials.api_key, credentials.api_secret) == tuple(secrets.values())
+    removed = await run(context, "vault.remove", email="user@example.com")
+    assert removed == {"email": "user@example.com", "removed": True}
+    with pytest.raises(Refused, match="no key is registered"):
+        await run(context, "vault.show", email="user@example.com")
+
+
+async def test_without_a_key_to_encrypt_with_nothing_is_registered(store):
+    context = context_on(store, load_settings(None, {}))
+    with pytest.raises(Refused, match="GATEWAY_VAULT_KEY"):
+        await run(context, "vault.add", email="user@example.com", api_key="k", api_secret="s")
+
+
+async def test_credentials_that_can_not_be_sent_are_refused_without_being_quoted(context):
+    with pytest.raises(BadArgument) as refused:
+        await run(context, "vault.add", email="user@example.com", api_key="ca nary", api_secret="s")
+    assert "nary" not in str(refused.value)
+
+
+async def test_a_block_is_listed_and_lifted(context):
+    bucket = "203.0.113.9"
+    for _ in range(4):
+        decision = await context.limiter.admit(bucket)
+    assert not decision.admitted
+    (blocked,) = await run(context, "ips.list")
+    assert blocked["ip"] == bucket
+    assert MOMENT(blocked["blocked_until"])
+    assert 0 < blocked["seconds_left"] <= 3600
+    assert await run(context, "ips.unblock", ip=bucket) == {"ip": bucket, "unblocked": True}
+    assert await run(context, "ips.list") == []
+    assert (await context.limiter.admit(bucket)).admitted
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("keys.show", {"id": "k_unknown"}),
+        ("keys.revoke", {"id": "k_unknown"}),
+        ("plans.show", {"user": 42}),
+        ("users.show", {"id": 42}),
+        ("vault.show", {"email": "nobody@example.com"}),
+        ("vault.remove", {"email": "nobody@example.com"}),
+        ("ips.unblock", {"ip": "203.0.113.9"}),
+    ],
+)
+async def test_what_is_not_there_is_refused_and_not_created(context, operation, arguments):
+    with pytest.raises(Refused) as refused:
+        await run(context, operation, **arguments)
+    assert not isinstance(refused.value, BadArgument)
+    keys = await context.store.client.keys("*")
+    assert [key for key in keys if not key.endswith(":version")] == []
+
+
+GOOD = {
+    "user": 42,
+    "name": "laptop",
+    "id": "k_1",
+    "plan": "standard",
+    "email": "user@example.com",
+    "api_key": "k",
+    "api_secret": "s",
+    "ip": "203.0.113.9",
+}
+WRONG = {
+    "user": [0, -1, True, 1.0, "42", LARGEST_ID + 1, [42]],
+    "name": ["", "  ", "x" * 101, "red\x1b[31m", "a\nb", 7, {}],
+    "id": ["", "two words", "x" * 201, 7, "pk_QebjLx9HP28rDYL2eCSkKDTyvZuDhx07jCm2"],
+    "plan": ["", "two words", 7],
+    "email": ["", "user", "a@b@c", "a b@example.com", "a@b\x00.com", 7],
+    "api_key": [7, ["k"]],
+    "api_secret": [7, {"s": 1}],
+    "ip": ["", "example.com", "1.2.3", "1.2.3.4/99", 7],
+}
+MOMENTS = ["", "soon", "2027", "2027-13-01", "2027-02-30", "20270101", "2027-W01-1", 1798761600]
+CASES = [
+    *((name, arg, value) for name in OPERATIONS for arg, values in WRONG.items() for value in values
+      if arg in OPERATIONS[name].required and not (arg == "id" and name == "users.show")),
+    *(("users.show", "id", value) for value in WRONG["user"]),
+    *(("users.create", "id", value) for value in WRONG["user"]),
+    *(("users.create", "email", value) for value in WRONG["email"]),
+    *(("keys.list", "user", value) for value in WRONG["user"]),
+    *(("plans.set", "until", value) for value in MOMENTS),
+    *(("keys.issue", "expires", value) for value in [*MOMENTS, "2020-01-01"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operation", "argument", "value"), CASES)
+async def test_a_wrong_argument_is_named_and_never_repeated(
+    memory_store, operation, argument, value
+):
+    context = context_on(memory_store, load_settings(None, ENVIRON))
+    arguments = {name: GOOD[name] for name in OPERATIONS[operation].required}
+    with pytest.raises(BadArgument, match=rf"\A{argument} must be ") as refused:
+        await run(context, operation, **{**arguments, argument: value})
+    shown = str(value)
+    assert len(shown) < 8 or shown not in str(refused.value)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+async def test_each_argument_that_is_needed_is_asked_for(memory_store, operation):
+    context = context_on(memory_store, load_settings(None, ENVIRON))
+    required = OPERATIONS[operation].required
+    for missing in required:
+        for absent in ({}, {missing: None}):
+            arguments = {name: GOOD[name] for name in required if name != missing}
+            with pytest.raises(BadArgument, match=f"{missing} is missing"):
+                await run(context, operation, **arguments, **absent)
+
+
+@pytest.mark.parametrize("unknown", ["usr", "context", "self"])
+async def test_an_unknown_argument_is_refused(memory_store, unknown):
+    context = context_on(memory_store, load_settings(None, ENVIRON))
+    with pytest.raises(BadArgument, match="unknown argument"):
+        await run(context, "keys.list", **{unknown: 1})
+    with pytest.raises(BadArgument, match="it takes none"):
+        await run(context, "users.list", **{unknown: 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("2027-01-01", "2027-01-01T00:00:00"),
+        ("2027-01-01T12:30", "2027-01-01T12:30:00"),
+        ("2027-01-01 12:30:05", "2027-01-01T12:30:05"),
+        ("2027-01-01T12:30:05Z", "2027-01-01T12:30:05"),
+        ("2027-01-01T00:30:00+08:00", "2026-12-31T16:30:00"),
+    ],
+)
+async def test_times_become_utc_without_offset(memory_store, given, stored):
+    context = context_on(memory_store, load_settings(None, {}))
+    plan = await run(context, "plans.set", user=42, plan="standard", until=given)
+    assert plan["plan_expires_at"] == stored
+
+
+def test_what_changes_something_says_so():
+    changing = {name for name, operation in OPERATIONS.items() if operation.changes}
+    assert changing == {
+        *("keys.issue", "keys.revoke", "plans.set", "users.create"),
+        *("vault.add", "vault.remove", "ips.unblock"),
+    }
+
+
+async def test_a_context_of_its_own_works_on_the_store_that_the_settings_name(redis_url):
+    settings = load_settings(None, {"GATEWAY_STORE__URL": redis_url})
+    async with open_context(settings, timeout_seconds=5) as first:
+        issued = await run(first, "keys.issue", user=42, name="laptop")
+    async with open_context(settings, timeout_seconds=5) as second:
+        assert [key["id"] for key in await run(second, "keys.list")] == [issued["id"]]
+
+
+async def test_without_redis_an_operation_could_not_ask(redis_process):
+    settings = load_settings(None, {"GATEWAY_STORE__URL": redis_process.url})
+    redis_process.kill()
+    async with open_context(settings, timeout_seconds=5) as context:
+        with pytest.raises(StoreUnavailable):
+            await run(context, "keys.list")
+
+
+async def test_data_of_a_newer_layout_is_left_alone(real_store, redis_url):
+    await real_store.client.set("gw:version", "99")
+    settings = load_settings(None, {"GATEWAY_STORE__URL": redis_url})
+    with pytest.raises(ConfigurationError, match="newer gateway"):
+        async with open_context(settings, timeout_seconds=5):
+            pass
