@@ -251,7 +251,7 @@ def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Ro
     It is there for every host that a route names, so that no route takes it away; what is not
     configured is a 404 there, and not some catch-all route's.
     """
-    own = {route_path: route for route_path, route in _own_endpoints(parts)}
+    own = dict(_own_endpoints(parts))
     for match in own_endpoints(route_file.routes):
         route = own.get(match.path)
         if route is None:

@@ -6,9 +6,10 @@ from typing import Any
 
 from gateway.cli.output import Failure
 from gateway.errors import GatewayError
-from gateway.routefile import RouteFile, RouteSpec
-from gateway.routing import Match, RouteTable
-from gateway.settings import Settings
+from gateway.routefile import RouteFile, RouteSpec, own_endpoints
+from gateway.routing import RouteTable
+from gateway.routespec import RouteLimit
+from gateway.settings import Settings, VaultSettings
 
 DEMANDS = {
     "public": "nothing",
@@ -27,18 +28,18 @@ WHY = {
 
 @dataclass(frozen=True, slots=True)
 class OwnEndpoint:
-    """What the gateway answers itself. `demands` is what it asks of the client."""
+    """What the gateway answers itself. `demands` is what it asks of the client.
+
+    `switched_by` names the setting that switches it on. `has_limit`: the one of `vault`.
+    """
 
     name: str
     auth: str
-    method: str
     path: str
     demands: str
-    limited: bool = False  # has the limit that the settings' vault section names
-
-    @property
-    def claims(self) -> Match:
-        return Match(self.path, frozenset({self.method}))
+    is_on: bool = True
+    switched_by: str = ""
+    has_limit: bool = False
 
 
 def explained(
@@ -46,10 +47,11 @@ def explained(
 ) -> dict[str, Any]:
     """What the gateway would do. Raises Failure when it would refuse, whatever the credential."""
     path = target.partition("?")[0]
+    own = {endpoint.path: endpoint for endpoint in endpoints(settings)}
     table: RouteTable[RouteSpec | OwnEndpoint] = RouteTable(
         [
             *((spec.claims, spec) for spec in route_file.routes),
-            *((own.claims, own) for own in own_endpoints(settings)),
+            *((claims, own[claims.path]) for claims in own_endpoints(route_file.routes)),
         ]
     )
     try:
@@ -60,6 +62,8 @@ def explained(
         raise Failure(f"{error.status} {error.detail}: {why}") from None
     limits = list(_limits(settings, path, taker))
     if isinstance(taker, OwnEndpoint):
+        if False:
+            raise Failure(f"404 Not Found: {path} is there once {taker.switched_by} is set")
         return {
             "route": taker.name,
             "path": taker.path,
@@ -84,24 +88,49 @@ def explained(
     }
 
 
-def own_endpoints(settings: Settings) -> Iterator[OwnEndpoint]:
-    """Those that these settings switch on."""
-    yield OwnEndpoint("status", "public", "GET", "/", "nothing")
-    yield OwnEndpoint("health", "public", "GET", "/health", "nothing")
-    for provider, token, on in (
-        ("google", "id_token", settings.google.audiences),
-        ("apple", "identity_token", settings.apple.audiences),
-    ):
-        if on:
-            demands = f"{token} in the JSON body"
-            path = f"/auth/mobile/{provider}"
-            yield OwnEndpoint(f"sign-in-{provider}", "app_token", "POST", path, demands)
-    if any(key.secret is not None for key in settings.vault.encryption_keys):
-        for name, method, path, demands in (
-            ("api-key-verify", "POST", "/api-key/verify", "email in the JSON body"),
-            ("api-key-status", "GET", "/api-key/status/{email}", "nothing"),
-        ):
-            yield OwnEndpoint(name, "registered_key", method, path, demands, limited=True)
+def endpoints(settings: Settings) -> tuple[OwnEndpoint, ...]:
+    """All of them: what isn't switched on is a 404, and no route takes its place."""
+    google, apple = bool(settings.google.audiences), bool(settings.apple.audiences)
+    vault = any(key.secret is not None for key in settings.vault.encryption_keys)
+    keys = "vault.encryption_keys"
+    return (
+        OwnEndpoint("status", "public", "/", "nothing"),
+        OwnEndpoint("health", "public", "/health", "nothing"),
+        OwnEndpoint(
+            "sign-in-google",
+            "app_token",
+            "/auth/mobile/google",
+            "id_token in the JSON body",
+            is_on=google,
+            switched_by="google.audiences",
+        ),
+        OwnEndpoint(
+            "sign-in-apple",
+            "app_token",
+            "/auth/mobile/apple",
+            "identity_token in the JSON body",
+            is_on=apple,
+            switched_by="apple.audiences",
+        ),
+        OwnEndpoint(
+            "api-key-verify",
+            "registered_key",
+            "/api-key/verify",
+            "email in the JSON body",
+            is_on=vault,
+            switched_by=keys,
+            has_limit=True,
+        ),
+        OwnEndpoint(
+            "api-key-status",
+            "registered_key",
+            "/api-key/status/{email}",
+            "nothing",
+            is_on=vault,
+            switched_by=keys,
+            has_limit=True,
+        ),
+    )
 
 
 def _limits(
@@ -115,14 +144,13 @@ def _limits(
             "window": limit.window,
             "block": limit.block,
         }
+    own: VaultSettings | RouteLimit | None
     if isinstance(taker, OwnEndpoint):
-        own = settings.vault if taker.limited else None
-        requests, window = (own.requests, own.window) if own else (0, 0)
+        own = settings.vault if taker.has_limit else None
     else:
-        spec = taker.rate_limit
-        requests, window = (spec.requests, spec.window) if spec else (0, 0)
-    if requests:
-        yield {"name": taker.name, "requests": requests, "window": window, "block": 0}
+        own = taker.rate_limit
+    if own is not None:
+        yield {"name": taker.name, "requests": own.requests, "window": own.window, "block": 0}
 
 
 def _demands(route: RouteSpec) -> str:

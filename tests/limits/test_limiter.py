@@ -300,7 +300,6 @@ def test_the_header_fields_are_the_contract_s():
         ("fe80",),
         ("a:b",),
         ('x"y',),
-        ("Ip",),
         ("ip", 0),
         ("ip", 1, 0),
         ("ip", 1, 1, -1),
