@@ -42,7 +42,9 @@ http {{
   server {{ listen 127.0.0.1:{port}; root {folder}/www; {location} }}
 }}
 """
-PROXY = 'location / { proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection ""; }'
+PROXY = """location / {
+    proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection "";
+  }"""
 
 
 def free_port() -> int:

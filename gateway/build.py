@@ -26,6 +26,7 @@ from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED, Metrics, Reading, Sourced
+from gateway.observe.tracing import Tracer
 from gateway.pipeline import Gateway, Responder, Route
 from gateway.proxy.cors import Cors
 from gateway.proxy.forward import Forwarder
@@ -60,6 +61,7 @@ class Parts:
     limiter: Limiter
     session: ClientSession
     metrics: Metrics
+    tracer: Tracer | None = None  # None: no request is traced
     verifiers: list[GoogleVerifier | AppleVerifier] = field(default_factory=list)
     limiters: list[Limiter] = field(default_factory=list)
     pools: dict[str, Pool] = field(default_factory=dict)
@@ -95,6 +97,8 @@ class Parts:
             await limiter.close()
         for verifier in self.verifiers:
             await verifier.keys.close()
+        if self.tracer is not None:
+            await self.tracer.close()
         await self.session.close()
         await self.store.close()
 
@@ -128,6 +132,9 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         metrics=metrics,
         limiters=[limiter],
     )
+    if settings.tracing.endpoint is not None:
+        parts.tracer = Tracer(settings.tracing, session)
+        parts.tracer.start()
     metrics.add_source(parts.readings)
     return parts
 
@@ -149,6 +156,7 @@ def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) ->
         exempt=frozenset(limit.exempt),
         metrics=parts.metrics,
         access_log=access_log,
+        tracer=parts.tracer,
     )
 
 

@@ -18,10 +18,26 @@ from aiohttp import StreamReader
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.errors import PayloadTooLarge
+from gateway.errors import BadRequest, ClientGone, PayloadTooLarge
 
 if TYPE_CHECKING:
     from gateway.limits import Decision
+    from gateway.observe.tracing import Trace
+
+# How long a client may take to send a body that must be whole, and to take anything at all of an
+# answer: without an end to both, a few clients could hold every connection.
+BODY_SECONDS = 60.0
+STALLED_SECONDS = 120.0
+
+
+class RequestTimeout(BadRequest):
+    """408: the client stopped amid its request (RFC 9110 §15.5.9)."""
+
+    status = 408
+    reason = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("Request Timeout")
 
 
 class RouteLabels(Protocol):
@@ -80,6 +96,12 @@ class ClientConnection(Protocol):
     draining: bool
     flow: "Flow | None"
 
+    @property
+    def writing_paused(self) -> bool: ...
+
+    async def drained(self) -> None:
+        """Return when the client has taken enough of what was written. Raises ConnectionError."""
+
     def switch(self, protocol: Any) -> None:
         """From here on the client's bytes go to `protocol.feed_data` as they come."""
 
@@ -108,6 +130,7 @@ class Exchange:
         "sent_bytes",
         "started",
         "status",
+        "trace",
         "upstream_seconds",
         "wants_continue",
     )
@@ -125,6 +148,7 @@ class Exchange:
         self.started = started  # monotonic seconds; the loop's clock is too coarse
         self.client_ip = ""
         self.request_id = ""
+        self.trace: Trace | None = None  # None: the request is not traced
         self.own_lines = b""  # what the gateway adds to the head of whatever answer goes out
         self.route: RouteLabels | None = None
         self.identity: Identity | None = None
@@ -133,9 +157,10 @@ class Exchange:
         self.body_received_bytes = 0
         self.wants_continue = False
         self.answered = False  # the first byte of an answer has been written
-        # The client's connection can't carry another request: it says so, or the body came in
-        # chunks (aiohttp's parser gives a chunked body's trailers to the request behind it).
-        self.close_after = message.should_close or message.chunked
+        # The client's connection can't carry another request: it says so, or aiohttp's parser
+        # can't be trusted with one (it gives a chunked body's trailers to the request behind it,
+        # and drops what came along with an upgrade that it does not know).
+        self.close_after = message.should_close or message.chunked or message.upgrade
         self.cancel: Callable[[], None] | None = None  # called when the client leaves
         self.status = 0
         self.sent_bytes = 0
@@ -172,13 +197,14 @@ class Exchange:
         if self.wants_continue:
             self.wants_continue = False
             transport = self.connection.transport
-            if transport is not None:
+            if transport is not None and not transport.is_closing():
                 transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """The whole body, read once and kept in `body`.
 
-        Raises PayloadTooLarge as soon as its length is known to pass `limit_bytes`.
+        Raises PayloadTooLarge as soon as its length is known to pass `limit_bytes`, RequestTimeout
+        after BODY_SECONDS, and as `next_piece`.
         """
         if self.body is not None:
             return self.body
@@ -187,15 +213,29 @@ class Exchange:
             raise PayloadTooLarge(limit_bytes)
         self.send_continue()
         parts: list[bytes] = []
-        total = 0
-        while chunk := await self.payload.readany():
-            total += len(chunk)
-            if total > limit_bytes:
-                raise PayloadTooLarge(limit_bytes)
-            parts.append(chunk)
-        self.body_received_bytes = total
+        try:
+            async with asyncio.timeout(None if self.payload.is_eof() else BODY_SECONDS):
+                while piece := await self.next_piece():
+                    self.body_received_bytes += len(piece)
+                    if self.body_received_bytes > limit_bytes:
+                        raise PayloadTooLarge(limit_bytes)
+                    parts.append(piece)
+        except TimeoutError:
+            raise RequestTimeout from None
         self.body = b"".join(parts)
         return self.body
+
+    async def next_piece(self) -> bytes:
+        """What has come of the body by now, at least a byte; nothing at its end.
+
+        Raises ClientGone, and BadRequest for a body that is not framed as it should be.
+        """
+        try:
+            return await self.payload.readany()
+        except Exception as error:  # noqa: BLE001  # aiohttp has several for a broken body
+            if self.gone or isinstance(error, ConnectionError):
+                raise ClientGone from None
+            raise BadRequest("Malformed request body", reason="malformed_body") from None
 
     # What aiohttp's connection calls on its request object.
 
@@ -205,3 +245,5 @@ class Exchange:
     def _cancel(self, _exc: BaseException) -> None:
         if self.cancel is not None:
             self.cancel()
+        if not self.payload.is_eof():  # nobody else tells those who wait for the rest of it
+            self.payload.set_exception(ConnectionResetError())

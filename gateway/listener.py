@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Any
 
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
@@ -18,7 +18,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.errors import BadRequest, HeadersTooLarge, RequestLineTooLong
-from gateway.exchange import Exchange, Flow
+from gateway.exchange import STALLED_SECONDS, Exchange, Flow
 from gateway.pipeline import Gateway, Written
 from gateway.settings import BoundsSettings
 
@@ -40,13 +40,14 @@ UNREADABLE = RawRequestMessage(
 class ClientConnection(RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("draining", "flow", "peer", "secure")
+    __slots__ = ("draining", "flow", "payload", "peer", "secure")
 
     def __init__(self, manager: "Listener", **options: Any) -> None:
         super().__init__(manager, **options)
         self.peer = ""
         self.secure = False
         self.flow: Flow | None = None
+        self.payload: StreamReader | None = None  # of the request that was begun last
         self.draining = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -54,6 +55,18 @@ class ClientConnection(RequestHandler):
         self.peer = peer[0] if isinstance(peer, tuple) else "127.0.0.1"  # a unix socket is local
         self.secure = transport.get_extra_info("sslcontext") is not None
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        messages = self._messages
+        if messages and not isinstance(messages[-1][0], RawRequestMessage):
+            self._break_body()
+
+    def _break_body(self) -> None:
+        """The parser has given up; tell those who wait for the rest of a body. It does not."""
+        payload = self._messages[-2][1] if len(self._messages) > 1 else self.payload
+        if payload is not None and not payload.is_eof():
+            payload.set_exception(TimeoutError())  # the kind that aiohttp does not log
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -65,14 +78,23 @@ class ClientConnection(RequestHandler):
         if self.flow is not None:
             self.flow.resume_reading()
 
+    async def drained(self) -> None:
+        """Return when the client has taken enough of what was written; one that stalls is cut."""
+        try:
+            async with asyncio.timeout(STALLED_SECONDS):
+                await self._drain_helper()
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+
     def switch(self, protocol: Any) -> None:
         self.set_parser(protocol)
 
     def drain(self) -> None:
         """Take no further request; the one under way may finish."""
         self.draining = True
-        if not self._request_in_progress:
-            self.close()
+        if not self._request_in_progress and not self._messages:
+            self.force_close()
 
     def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[web.StreamResponse]]:
         manager = self._manager
@@ -92,6 +114,7 @@ class Listener(web.Server):
         super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
         self.gateway = gateway
         self._request_line_bytes = bounds.request_line
+        self._head_bytes = bounds.headers
         # aiohttp tells the two kinds of too long lines apart by nothing but the limit it names.
         field_bytes = bounds.headers + (bounds.headers == bounds.request_line)
         self._options: dict[str, Any] = {
@@ -108,6 +131,10 @@ class Listener(web.Server):
         return ClientConnection(self, **self._options)
 
     async def _handle(self, exchange: Any) -> Written:
+        # The parser bounds each field alone.
+        fields = exchange.message.raw_headers
+        if sum([len(name) + len(value) for name, value in fields]) > self._head_bytes:
+            return await self.gateway.handle(exchange, HeadersTooLarge())
         return await self.gateway.handle(exchange)
 
     def _exchange(
@@ -120,6 +147,7 @@ class Listener(web.Server):
     ) -> Exchange:
         if not isinstance(message.headers, CIMultiDictProxy):
             message = UNREADABLE
+        protocol.payload = payload
         return Exchange(message, payload, protocol, monotonic())
 
     def complaint(self, error: BaseException | None) -> BadRequest:

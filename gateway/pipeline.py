@@ -25,6 +25,7 @@ from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ra
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
 from gateway.observe.metrics import Metrics
+from gateway.observe.tracing import Tracer
 from gateway.proxy.answer import write_answer
 from gateway.proxy.cors import Cors, is_preflight
 from gateway.routing import RouteTable
@@ -36,6 +37,8 @@ BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 # RFC 3986 §3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; then a port.
 HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+LONGEST_HOST = 261  # characters: a name of 255 (RFC 1035 §2.3.4), and a port
+LONGEST_LENGTH = 19  # digits; Python does not read thousands, and llhttp allows leading zeros
 
 
 class Responder(Protocol):
@@ -65,8 +68,10 @@ class Written:
 
     keep_alive: bool
 
-    async def prepare(self, _request: object) -> None:
-        return None
+    async def prepare(self, exchange: Exchange) -> None:
+        """The next request waits until the client has taken the answer to this one."""
+        if exchange.connection.writing_paused:
+            await exchange.connection.drained()
 
     async def write_eof(self) -> None:
         return None
@@ -87,6 +92,7 @@ class Gateway:
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
+        tracer: Tracer | None = None,
     ) -> None:
         self.table = table
         self._addresses = addresses
@@ -94,6 +100,7 @@ class Gateway:
         self._exempt = exempt
         self._metrics = metrics
         self._access_log = access_log
+        self._tracer = tracer
 
     async def handle(self, exchange: Exchange, malformed: BadRequest | None = None) -> Written:
         """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
@@ -121,7 +128,7 @@ class Gateway:
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             refuse(exchange, GatewayError())
         self.observe(exchange)
-        return CLOSE if exchange.close_after else KEEP
+        return CLOSE if exchange.close_after or exchange.connection.draining else KEEP
 
     def identify(self, exchange: Exchange) -> None:
         """Who asks, and what the request is called from here on."""
@@ -133,6 +140,8 @@ class Gateway:
         else:
             exchange.request_id = f"{random.getrandbits(128):032x}"  # a name, no secret
         exchange.own_lines = f"X-Request-ID: {exchange.request_id}\r\n".encode()
+        if self._tracer is not None:
+            exchange.trace = self._tracer.begin(headers)
 
     async def limit(self, exchange: Exchange, limiter: Limiter) -> None:
         """Count the request against its address. Raises TooManyRequests."""
@@ -172,6 +181,8 @@ class Gateway:
         metrics = route.metrics if isinstance(route, Route) else self._metrics.unmatched
         metrics.observe(exchange, seconds)
         self._access_log.write(exchange, seconds)
+        if self._tracer is not None and exchange.trace is not None:
+            self._tracer.finish(exchange, exchange.trace, seconds)
 
 
 def check_head(exchange: Exchange) -> None:
@@ -189,6 +200,8 @@ def check_head(exchange: Exchange) -> None:
         raise BadRequest("One Host header is required", reason="bad_host")
     if hosts and not _valid_host(hosts[0]):
         raise BadRequest("Invalid Host header", reason="bad_host")
+    if len(headers.get("Content-Length", "")) > LONGEST_LENGTH:
+        raise BadRequest("Invalid Content-Length", reason="bad_framing")
     if message.chunked or "Transfer-Encoding" in headers:
         codings = headers.getall("Transfer-Encoding", ())
         if [coding.lower() for coding in codings] != ["chunked"] or version == HttpVersion10:
@@ -202,8 +215,12 @@ def check_head(exchange: Exchange) -> None:
         exchange.wants_continue = expect.lower() == "100-continue" and version == HttpVersion11
 
 
-@lru_cache(maxsize=4096)
 def _valid_host(host: str) -> bool:
+    return len(host) <= LONGEST_HOST and _well_formed_host(host)
+
+
+@lru_cache(maxsize=4096)
+def _well_formed_host(host: str) -> bool:
     return HOST(host) is not None
 
 
@@ -239,8 +256,7 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
     exchange.refusal = error.reason
     exchange.failure = error
     transport = exchange.connection.transport
-    if error.closes_connection or exchange.wants_continue:
-        # A client that waits for leave to send its body would otherwise be waited for.
+    if error.closes_connection:
         exchange.close_after = True
     if exchange.answered or isinstance(error, ClientGone):
         exchange.close_after = True

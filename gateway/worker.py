@@ -23,6 +23,7 @@ from gateway.build import Parts, build_gateway, open_parts
 from gateway.errors import ConfigurationError
 from gateway.listener import Listener
 from gateway.observe.access_log import AccessLog
+from gateway.observe.logs import log_unhandled
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.routefile import RouteFile
 from gateway.settings import Settings, TlsSettings
@@ -65,6 +66,7 @@ class Worker:
 
     async def _serve(self) -> int:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(log_unhandled)
         stop = asyncio.Event()
         loop.add_signal_handler(signal.SIGTERM, stop.set)
         loop.add_reader(self._lifeline, stop.set)
@@ -85,6 +87,7 @@ class Worker:
         except ConfigurationError as error:
             logger.error("%s", error)
             return self.REFUSES_TO_START
+        metrics.flush()  # a gauge that nobody has set yet says 0: "the store is away"
         ticker = loop.create_task(tick(parts, metrics))
         state.table_loaded = True
         logger.info("worker %d (pid %d) is ready", self._number, os.getpid())

@@ -22,7 +22,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 DEADLINE_SECONDS = 20.0
@@ -240,5 +239,5 @@ class GatewayProcess:
 def _written(path: Path, content: Path | Mapping[str, Any]) -> Path:
     if isinstance(content, Path):
         return content
-    path.write_text(yaml.safe_dump(dict(content)))
+    path.write_text(json.dumps(dict(content)))  # which is YAML too, without aliases
     return path

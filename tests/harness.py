@@ -3,6 +3,7 @@
 `open_gateway` builds it as a worker does, from a settings and a routes file on disk.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import asyncio
 import yaml
 
 from gateway.build import Parts, build_gateway, open_parts

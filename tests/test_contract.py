@@ -378,7 +378,10 @@ async def test_identity_reaches_the_backend_and_the_credential_does_not(gateway,
 
 
 async def test_injected_credentials_leave_the_rest_of_the_body_as_it_came(gateway, backend) -> None:
-    body = b' {"qty": 1.500,"email":"owner@example.com" , "\\u006eote": "\xe4\xbd\xa0", "big": 12345678901234567890123}'
+    body = (
+        b' {"qty": 1.500,"email":"owner@example.com" , "\\u006eote": "\xe4\xbd\xa0", '
+        b'"big": 12345678901234567890123}'
+    )
     status, _, _ = await send(gateway, Case("", "POST", "/orders/injected", 200, body=body))
     assert status == 200
     start = b' {"api_key": "%b", "api_secret": "%b", ' % (b"B" * 64, b"S" * 64)
@@ -393,22 +396,28 @@ async def test_injected_credentials_leave_the_rest_of_the_body_as_it_came(gatewa
             "POST",
             "/api-key/verify",
             b'{"email": "nobody@example.com"}',
-            '{"success": false, "message": "用户不存在或没有API密钥", '
-            '"email": "nobody@example.com", "has_api_key": false}',
+            (
+                '{"success": false, "message": "用户不存在或没有API密钥", '
+                '"email": "nobody@example.com", "has_api_key": false}'
+            ),
         ),
         (
             "POST",
             "/api-key/verify",
             b'{"email": "off@example.com"}',
-            '{"success": false, "message": "API 密钥验证失败", '
-            '"email": "off@example.com", "has_api_key": true}',
+            (
+                '{"success": false, "message": "API 密钥验证失败", '
+                '"email": "off@example.com", "has_api_key": true}'
+            ),
         ),
         (
             "GET",
             "/api-key/status/nobody@example.com",
             None,
-            '{"success": false, "message": "用户不存在或没有API密钥", '
-            '"email": "nobody@example.com", "has_api_key": false}',
+            (
+                '{"success": false, "message": "用户不存在或没有API密钥", '
+                '"email": "nobody@example.com", "has_api_key": false}'
+            ),
         ),
         ("GET", "/", None, '{"status": "ok"}'),
     ],

@@ -7,8 +7,8 @@ from typing import Any
 from gateway.cli.output import Failure
 from gateway.errors import GatewayError
 from gateway.routefile import RouteFile, RouteSpec, own_endpoints
-from gateway.routing import RouteTable
 from gateway.routespec import RouteLimit
+from gateway.routing import RouteTable
 from gateway.settings import Settings, VaultSettings
 
 DEMANDS = {
@@ -62,7 +62,7 @@ def explained(
         raise Failure(f"{error.status} {error.detail}: {why}") from None
     limits = list(_limits(settings, path, taker))
     if isinstance(taker, OwnEndpoint):
-        if False:
+        if not taker.is_on:
             raise Failure(f"404 Not Found: {path} is there once {taker.switched_by} is set")
         return {
             "route": taker.name,

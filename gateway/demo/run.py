@@ -34,7 +34,10 @@ GOT_COLUMNS = 9
 def run_demo(ports: Ports, routes: Path | None, console: Console, *, as_json: bool = False) -> int:
     """Print the lines and stay until a signal; the exit code. Raises DemoError."""
     print_all = _print_json if as_json else _print_all
-    return 0 if _run(_show(ports, routes, console, print_all)) == ENDED_BY_SIGNAL else 1
+    ended = _run(_show(ports, routes, console, print_all))
+    if ended == ENDED_BY_SIGNAL and not as_json:
+        console.print("\nThe demo has ended, with all that it started.")
+    return 0 if ended == ENDED_BY_SIGNAL else 1
 
 
 def run_check(ports: Ports, routes: Path | None, console: Console, *, as_json: bool = False) -> int:

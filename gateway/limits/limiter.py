@@ -16,9 +16,9 @@ waits for Redis only when the answer could be "no":
 What is promised: never more than `requests` admitted in any window, nobody refused who has not
 exceeded that, whatever workers and gateways do at the same time, to the millisecond of Redis's
 clock. What is left open: near the limit a request can wait until it is certain (some milliseconds;
-after `PATIENCE_SECONDS` it is decided as if Redis were away). A worker that dies takes its
-reservations along, after `FORGET_SECONDS` they count as not used. And a call that failed may have
-been counted nevertheless.
+after `PATIENCE_SECONDS` it is decided as if Redis were away). A worker that dies, or
+stands still for `FORGET_SECONDS`, takes its reservations along: they count as not used (until it
+comes back and says otherwise). And a call that failed may have been counted nevertheless.
 
 Without Redis, as `when_store_is_down` says: `local`: this worker's own windows (local.py);
 `allow`: everyone; `deny`: StoreUnavailable. No request waits longer than the store's timeout.
@@ -41,7 +41,7 @@ from gateway.errors import StoreUnavailable
 from gateway.limits.address import ClientAddresses
 from gateway.limits.blocks import Blocked, blocked_now, lift
 from gateway.limits.local import LocalWindows
-from gateway.limits.policy import Decision, Policy
+from gateway.limits.policy import Counts, Decision, Policy
 from gateway.settings import ClientIpSettings
 from gateway.store.redis import Store
 
@@ -63,17 +63,6 @@ REFUSAL_TRUSTED_SECONDS = 1.0
 BUCKETS_A_CALL = 500  # Redis serves nobody else meanwhile: some 2 ms
 RESERVATIONS_KEPT = 10_000
 REFUSALS_KEPT = 100_000
-
-
-@dataclass(slots=True)
-class Counts:
-    """Since the start, for metrics."""
-
-    admitted: int = 0
-    refused: int = 0  # for exceeding the limit
-    blocked: int = 0  # for having exceeded it before
-    degraded: int = 0  # of all these, decided without Redis
-    batches: int = 0  # calls to Redis
 
 
 @dataclass(slots=True)

@@ -50,6 +50,17 @@ class Decision:
     retry_after: int
 
 
+@dataclass(slots=True)
+class Counts:
+    """Since the start, for metrics."""
+
+    admitted: int = 0
+    refused: int = 0  # for exceeding the limit
+    blocked: int = 0  # for having exceeded it before
+    degraded: int = 0  # of all these, decided without Redis
+    batches: int = 0  # calls to Redis
+
+
 def policy_header(policy: Policy) -> str:
     """An item of `RateLimit-Policy`."""
     return f'"{policy.name}";q={policy.requests};w={policy.window}'

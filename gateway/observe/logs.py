@@ -1,16 +1,19 @@
 """The process's own log: what the gateway and its libraries say, on standard error.
 
-Rules: one record is one line, JSON or text, of a bounded length. Tracebacks hold code, never
-values of variables. Everything passes `redact` before it is written, messages and tracebacks,
-uncaught exceptions and warnings too: a part that logs a secret by mistake does not publish it.
+Rules: one record is one line, JSON or text, of a bounded length. A traceback holds types, places
+and code: never values of variables, and never an exception's own words, which quote what it failed
+on (`KeyError`, `int()`, any library). Everything passes `redact` before it is written, uncaught
+exceptions and warnings too: a part that logs a secret by mistake does not publish it.
 """
 
+import asyncio
 import json
 import logging
 import re
 import sys
 import threading
 import time
+import traceback
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -53,12 +56,12 @@ class RedactingFormatter(logging.Formatter):
 
     def exception(self, record: logging.LogRecord) -> tuple[str, str] | None:
         """Type and traceback. Its end says most: what is too long loses its beginning."""
-        if not record.exc_info or record.exc_info[0] is None:
+        if not record.exc_info or record.exc_info[1] is None:
             return None
-        text = redact(self.formatException(record.exc_info)[-MAX_READ_LENGTH:])
+        text = redact(wordless(record.exc_info[1])[-MAX_READ_LENGTH:])
         if len(text) > MAX_TRACEBACK_LENGTH:
             text = "…" + text[1 - MAX_TRACEBACK_LENGTH :]
-        return record.exc_info[0].__qualname__, text
+        return type(record.exc_info[1]).__qualname__, text
 
     def time(self, record: logging.LogRecord) -> str:
         moment = time.gmtime(record.created)
@@ -94,6 +97,31 @@ class TextFormatter(RedactingFormatter):
             lines = (_CONTROL.sub(_escaped, line) for line in exception[1].split("\n"))
             line += "\n    " + "\n    ".join(lines)
         return line
+
+
+def wordless(error: BaseException) -> str:
+    """Tracebacks of an exception, of those in its group, and of what it came from, that one first.
+
+    Of an OSError its number is told too.
+    """
+    told: list[str] = []
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        members = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        told += [wordless(member) for member in reversed(members)]
+        number = f" {each.errno}" if isinstance(each, OSError) and each.errno else ""
+        frames = "".join(traceback.format_tb(each.__traceback__))
+        told.append(f"Traceback (most recent call last):\n{frames}{type(each).__name__}{number}")
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return "\n\n".join(reversed(told))
+
+
+def log_unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """For `loop.set_exception_handler`: asyncio's own quotes the arguments of calls, and tasks."""
+    message = context["message"].partition(" in callback ")[0]
+    logger.error("%s", message, exc_info=context.get("exception"))
 
 
 def _shortened(text: str, max_length: int) -> str:

@@ -38,8 +38,11 @@ def write_answer(exchange: Exchange, answer: Answer) -> None:
     """Write `answer`, if its client is still there; HEAD gets the head of it (RFC 9110 §9.3.2)."""
     exchange.status = answer.status
     exchange.answered = True
+    if exchange.wants_continue:
+        # Whether its body still comes, only the client knows: what comes next may be either.
+        exchange.close_after = True
     transport = exchange.connection.transport
-    if transport is None:
+    if transport is None or transport.is_closing():
         return
     parts = [status_line(answer.status), _date_line(int(time.time()))]
     if answer.content_type is not None:

@@ -5,20 +5,26 @@ Rules:
 - A connection carries the next request only if the last answer ended where it said it would,
   both sides want to go on, and no byte came that nobody asked for.
 - Deadlines are loop times that the pool's sweep compares; no timer is armed per request.
+- What comes beside bodies (heads, 1xx answers, trailers) is bounded.
 
 llhttp by itself does not know that an answer to HEAD has no body, nor when a body that lasts
 until the connection closes has ended: both are decided here.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Protocol
 
 import httptools
 
-from gateway.errors import GatewayError, UpstreamFailed
+from gateway.errors import ClientGone, GatewayError, UpstreamFailed, UpstreamTimeout
+from gateway.exchange import STALLED_SECONDS
 
 NEVER = float("inf")
+MAX_HEAD_BYTES = 256 * 1024  # and a read more
+BODILESS = frozenset({100, 102, 103})  # llhttp does not know that no 1xx has a body
+CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9112 §4: none in a reason
 
 
 class Receiver(Protocol):
@@ -44,10 +50,11 @@ class UpstreamConnection(asyncio.Protocol):
         "_complete",
         "_drain",
         "_excess",
+        "_head_bytes",
         "_head_only",
+        "_held",
         "_loop",
         "_parser",
-        "_raw",
         "_switched",
         "answered",
         "chunked",
@@ -72,6 +79,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.write_paused = False
         self._drain: asyncio.Future[None] | None = None
         self._switched = False
+        self._held = False  # reading is paused: the client is slower
+        self._head_bytes = 0  # read since the last byte of a body
         self.idle_since = 0.0
         self.deadline = NEVER  # loop time
         self.read_timeout = 30.0  # seconds
@@ -96,12 +105,13 @@ class UpstreamConnection(asyncio.Protocol):
     def start(self, receiver: Receiver, *, head_only: bool, read_timeout: float) -> None:
         """Begin an exchange; `head_only` for HEAD. `read_timeout` is seconds between bytes."""
         self._reset(head_only=head_only)
+        self._head_bytes = 0
         self.receiver = receiver
         self.read_timeout = read_timeout
         self.deadline = self._loop.time() + read_timeout
 
     def write(self, data: bytes) -> None:
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
             self.deadline = self._loop.time() + self.read_timeout
 
@@ -116,18 +126,24 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """The client is slower than the backend: leave the rest in the backend's socket."""
-        self.deadline = NEVER
-        if self.transport is not None:
+        self._held = True
+        self.deadline = self._loop.time() + STALLED_SECONDS
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.pause_reading()
 
     def resume_reading(self) -> None:
+        self._held = False
         self.deadline = self._loop.time() + self.read_timeout
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
     @property
     def is_usable(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
+
+    def expire(self) -> None:
+        """The deadline has passed: say whose fault it is, and end the connection."""
+        self.fail(ClientGone() if self._held else UpstreamTimeout())
 
     def close(self) -> None:
         """End the connection at once; nobody is told any more."""
@@ -145,6 +161,8 @@ class UpstreamConnection(asyncio.Protocol):
     def detach(self) -> bool:
         """The exchange is over. True when the connection can carry another one."""
         self.receiver = None
+        if self._held:  # by a client that had not taken this answer yet
+            self.resume_reading()
         self.deadline = NEVER
         reusable = self._complete and self.keeps_alive and not self._excess and self.is_usable
         if reusable and self._head_only:
@@ -161,12 +179,16 @@ class UpstreamConnection(asyncio.Protocol):
         if receiver is None:  # nobody asked
             self.close()
             return
+        if self._complete:
+            self._excess = True
+            return
         self.answered = True
         self.deadline = self._loop.time() + self.read_timeout
         if self._switched:
             receiver.data(data)
             receiver.flush()
             return
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -181,6 +203,9 @@ class UpstreamConnection(asyncio.Protocol):
                 self.fail(UpstreamFailed(reason="upstream_bad_answer"))
                 return
             self._excess = True
+        if self._head_bytes > MAX_HEAD_BYTES and not self._complete:
+            self.fail(UpstreamFailed(reason="upstream_bad_answer"))
+            return
         receiver.flush()
         if self._complete:
             receiver.ended()
@@ -219,15 +244,19 @@ class UpstreamConnection(asyncio.Protocol):
             self._excess = True
 
     def on_status(self, reason: bytes) -> None:
+        if CONTROL(reason):
+            raise ValueError("a control character in the reason")
         self.reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status >= 200:  # a trailer: it goes no further
+            return
         self.headers.append((name, value))
         folded = name.lower()
         if folded == b"content-length":
             self.has_length = True
         elif folded == b"transfer-encoding":
-            if value.lower() != b"chunked" or self.chunked:
+            if value.lower() != b"chunked" or self.chunked:  # to llhttp, a tab behind it matters
                 raise ValueError("a transfer coding that is not plain chunked")
             self.chunked = True
 
@@ -238,7 +267,11 @@ class UpstreamConnection(asyncio.Protocol):
         self.status = self._parser.get_status_code()
         if receiver is None or self.status == 101:
             return
+        if self.status < 100:
+            raise ValueError("no status")
         if self.status < 200:
+            if self.status not in BODILESS and (self.chunked or self.has_length):
+                raise ValueError("a body where there is none")
             receiver.informational(self)
             return
         self.keeps_alive = self._parser.should_keep_alive()
@@ -250,6 +283,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._complete:  # a body behind a HEAD's answer
             self._excess = True
         elif self.receiver is not None:
+            self._head_bytes = 0
             self.receiver.data(chunk)
 
     def on_message_complete(self) -> None:

@@ -18,17 +18,18 @@ from time import monotonic
 from aiohttp import HttpVersion11
 
 from gateway.errors import (
-    BadRequest,
     ClientGone,
     GatewayError,
     PayloadTooLarge,
     UpstreamFailed,
+    UpstreamTimeout,
 )
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, RequestTimeout
 from gateway.limits import ClientAddresses
 from gateway.proxy.answer import connection_line
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.headers import (
+    NO_LENGTH,
     answer_lines,
     connection_names,
     forwarded_lines,
@@ -113,13 +114,14 @@ class Forwarder:
         headers = exchange.headers
         path = exchange.target
         if self._strip_prefix is not None:
-            path = path.removeprefix(self._strip_prefix)
-            if not path.startswith("/"):
-                path = "/" + path
+            path = without_prefix(path, self._strip_prefix)
         drops = self._drops
         connection = headers.getall("Connection", None)
         if connection is not None:
             drops |= connection_names(connection)
+        trace = exchange.trace
+        if trace is not None:
+            drops |= trace.replaces
         peer = exchange.connection.peer
         host = headers.get("Host", "")
         trusted = self._addresses.trusts(peer)
@@ -139,12 +141,20 @@ class Forwarder:
                     trusted=headers if trusted else None,
                 ),
                 f"X-Request-ID: {exchange.request_id}\r\n".encode(),
+                b"" if trace is None else trace.line,
                 identity.headers if identity is not None else b"",
                 self._set_lines,
                 framing,
                 b"\r\n",
             )
         )
+
+
+def without_prefix(target: str, prefix: str) -> str:
+    """`target` less as many segments as `prefix` has: a client may spell them with escapes."""
+    path, mark, query = target.partition("?")
+    rest = path.split("/", prefix.rstrip("/").count("/") + 1)[-1]
+    return f"/{rest}{mark}{query}"
 
 
 def _framing(exchange: Exchange) -> bytes:
@@ -241,7 +251,7 @@ class Relay:
         limit = self._forwarder.max_body_bytes
         try:
             exchange.send_continue()
-            while chunk := await exchange.payload.readany():
+            while chunk := await exchange.next_piece():
                 exchange.body_received_bytes += len(chunk)
                 if limit is not None and exchange.body_received_bytes > limit:
                     raise PayloadTooLarge(limit)
@@ -252,8 +262,6 @@ class Relay:
             self._request_sent = True
         except GatewayError as error:
             upstream.fail(error)
-        except Exception:  # noqa: BLE001  # aiohttp's parser raises several kinds: all mean this
-            upstream.fail(ClientGone() if exchange.gone else BadRequest("Malformed request body"))
 
     def _client_left(self) -> None:
         self._upstream.fail(ClientGone())
@@ -263,7 +271,7 @@ class Relay:
     def informational(self, upstream: UpstreamConnection) -> None:
         """103 and its like pass; a 100 was for us (RFC 9110 §15.2)."""
         if upstream.status > 101 and self._exchange.message.version >= HttpVersion11:
-            lines = answer_lines(upstream.headers, frozenset(), own_cors=False, chunked=False)
+            lines = answer_lines(upstream.headers, NO_LENGTH, own_cors=False, chunked=False)
             self._out.append(b"HTTP/1.1 %d %b\r\n" % (upstream.status, upstream.reason))
             self._out += (*lines, b"\r\n")
 
@@ -280,7 +288,7 @@ class Relay:
                 exchange.close_after = True
         if not self._request_sent:
             exchange.close_after = True
-        named: frozenset[bytes] = frozenset()
+        named = NO_LENGTH if status == 204 else frozenset()
         for name, value in upstream.headers:
             if name.lower() == b"connection":
                 named |= connection_names((value.decode("latin-1"),))
@@ -308,7 +316,7 @@ class Relay:
     def flush(self) -> None:
         out = self._out
         transport = self._exchange.connection.transport
-        if out and transport is not None:
+        if out and transport is not None and not transport.is_closing():
             self._exchange.answered = True
             transport.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
@@ -321,9 +329,12 @@ class Relay:
             self._done.set_result(None)
 
     def switched(self, first: bytes) -> None:  # noqa: ARG002  # only a tunnel asks for it
-        self.failed(UpstreamFailed(reason="upstream_bad_answer"))
+        self._upstream.fail(UpstreamFailed(reason="upstream_bad_answer"))
 
     def failed(self, error: GatewayError) -> None:
         self._out.clear()
+        stalled = not self._request_sent and not self._upstream.write_paused
+        if stalled and isinstance(error, UpstreamTimeout):
+            error = RequestTimeout()  # the backend took all there was: it is the client who is late
         if not self._done.done():
             self._done.set_exception(error)

@@ -37,7 +37,9 @@ FORWARDED_PREFIX = b"x-forwarded-"
 API_KEY = b"x-primit-api-key"
 AUTHORIZATION = b"authorization"
 REQUEST_ID = b"x-request-id"
-# Of an answer: what the gateway itself says.
+# Of an answer: what a 1xx or 204 must not have (RFC 9110 §8.6),
+NO_LENGTH = frozenset({b"content-length"})
+# and what the gateway itself says.
 ANSWERED_HERE = frozenset({REQUEST_ID, b"ratelimit", b"ratelimit-policy"})
 CORS_PREFIX = b"access-control-"
 
@@ -83,14 +85,16 @@ _FORWARDED_WRITTEN = frozenset({b"for", b"proto", b"host"})
 def connection_names(values: Iterable[str]) -> frozenset[bytes]:
     """The field names that `Connection` lists beside `close` and `keep-alive`, lower-case.
 
-    What the framing and the gateway's own fields rest on can't be named away.
+    With `_` for `-` too, as `request_lines` compares. What the framing rests on can't be named
+    away.
     """
     names = {
         token.strip().lower().encode("latin-1", "replace")
         for value in values
         for token in value.split(",")
     }
-    return frozenset(names - {b"", b"close", b"keep-alive"})
+    names |= {name.replace(b"_", b"-") for name in names}
+    return frozenset(names - {b"", b"close", b"keep-alive"} - FRAMING)
 
 
 def forwarded_lines(

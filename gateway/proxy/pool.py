@@ -162,7 +162,7 @@ class Pool:
         for target in self.targets:
             late = [connection for connection in target.active if connection.deadline < now]
             for connection in late:
-                connection.fail(UpstreamTimeout())
+                connection.expire()
             while target.idle and target.idle[0].idle_since + IDLE_SECONDS < now:
                 target.idle.popleft().close()
 

@@ -2,15 +2,18 @@
 
 Rules: the pattern has admitted the request before it comes here; the backend's own answer is
 what the client gets, 101 or not; each side that is slow holds the other; the end of one side is
-the end of the other.
+the end of the other. A request that is no handshake goes as any other, without its `Upgrade`.
 """
 
 import asyncio
 
+from aiohttp import HttpVersion11
+
+from gateway.errors import BadRequest
 from gateway.exchange import Exchange
 from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.forward import Forwarder, Relay
-from gateway.proxy.headers import HOP_BY_HOP, answer_lines
+from gateway.proxy.headers import NO_LENGTH, answer_lines
 
 SWITCHING = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
@@ -24,7 +27,7 @@ class Tunneler:
         self._forwarder = forwarder
 
     async def respond(self, exchange: Exchange) -> None:
-        if not exchange.message.upgrade:
+        if not is_handshake(exchange):
             await self._forwarder.respond(exchange)
             return
         pool = self._forwarder.pool
@@ -36,6 +39,25 @@ class Tunneler:
             relay.finish()
             upstream.close()
             pool.release(upstream)
+
+
+def is_handshake(exchange: Exchange) -> bool:
+    """Does the client ask for a WebSocket (RFC 6455 §4.1)?
+
+    Raises BadRequest if a body follows: its bytes would come to a backend that declines as a
+    request of their own, past every check.
+    """
+    message = exchange.message
+    if not (
+        message.upgrade
+        and message.method == "GET"
+        and message.version == HttpVersion11
+        and exchange.headers.get("Upgrade", "").lower() == "websocket"
+    ):
+        return False
+    if message.chunked or exchange.headers.get("Content-Length", "0") != "0":
+        raise BadRequest("A WebSocket handshake has no body", reason="bad_framing")
+    return True
 
 
 class TunnelRelay(Relay):
@@ -57,7 +79,7 @@ class TunnelRelay(Relay):
         exchange.status = 101
         exchange.close_after = True
         upstream.read_timeout = upstream.deadline = NEVER
-        lines = answer_lines(upstream.headers, HOP_BY_HOP, own_cors=False, chunked=False)
+        lines = answer_lines(upstream.headers, NO_LENGTH, own_cors=False, chunked=False)
         self._out += (
             b"HTTP/1.1 101 Switching Protocols\r\n",
             *lines,
@@ -74,15 +96,17 @@ class TunnelRelay(Relay):
         transport = self._exchange.connection.transport
         self._exchange.body_received_bytes += len(data)
         self._upstream.write(data)
-        if self._upstream.write_paused and transport is not None and self._drain is None:
-            transport.pause_reading()
+        if not self._upstream.write_paused or transport is None or transport.is_closing():
+            return
+        transport.pause_reading()
+        if self._drain is None:
             self._drain = asyncio.get_running_loop().create_task(self._resume_client())
 
     async def _resume_client(self) -> None:
         await self._upstream.drained()
         self._drain = None
         transport = self._exchange.connection.transport
-        if transport is not None:
+        if transport is not None and not transport.is_closing():
             transport.resume_reading()
 
 

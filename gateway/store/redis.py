@@ -10,7 +10,6 @@ retries: a call that was cut off may have been carried out, and its caller knows
 Terms: *topology*: one server, or several behind Sentinels, which name the one that takes writes.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -188,6 +187,9 @@ class Store:
         if self._channel is not None:
             await self._channel.close()
         await self.client.aclose()
+        sentinels = getattr(self.client.connection_pool, "sentinel_manager", None)
+        if sentinels is not None:
+            await sentinels.aclose()
 
 
 def _client(url: str) -> Client:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 
 VAULT_KEY = base64.b64encode(bytes(32)).decode()
+DEADLINE_SECONDS = 10
 CREDENTIALS = {"api_key": "canary-api-key", "api_secret": "canary-api-secret"}
 
 
@@ -128,12 +130,17 @@ def test_on_a_terminal_key_and_secret_are_asked_for_without_echo(redis_url, tmp_
     )
     os.close(slave)
     seen = b""
-    for prompt, value in ((b"key: ", b"canary-key"), (b"secret: ", b"canary-secret")):
-        while not seen.endswith(prompt):
-            seen += os.read(master, 1024)
-        os.write(master, value + b"\n")
-    out, _ = process.communicate(timeout=30)
-    os.close(master)
+    try:
+        for prompt, value in ((b"key: ", b"canary-key"), (b"secret: ", b"canary-secret")):
+            while not seen.endswith(prompt):
+                readable, _, _ = select.select([master], [], [], DEADLINE_SECONDS)
+                assert readable, f"no prompt for {value.decode()}"
+                seen += os.read(master, 1024)
+            os.write(master, value + b"\n")
+        out, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    finally:
+        process.kill()
+        os.close(master)
     assert process.returncode == 0
     assert json.loads(out)["email"] == "user@example.com"
     assert b"canary" not in seen + out

@@ -2,7 +2,7 @@ import asyncio
 import json
 
 import pytest
-from conftest import RedisProcess, eventually, news_heard
+from redis_process import RedisProcess, eventually, news_heard
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.users import UnknownUserError, User, UserExistsError, Users

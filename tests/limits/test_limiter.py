@@ -189,6 +189,23 @@ async def test_an_asker_near_the_limit_waits_for_another_worker_s_reservation(st
     assert sum(each.admitted for each in decisions) == 125
 
 
+async def test_who_comes_while_others_are_undecided_is_answered_too(store, clock: Clock):
+    policy = Policy("ip", 128, 60, 3600)
+    one, two = (Limiter(policy, store, clock=clock) for _ in range(2))
+    await clock.drive(store)
+    await admit(one, 2)
+    await admit(two, 124)
+    asked = [asyncio.ensure_future(two.admit(CLIENT))]
+    await landed(two)
+    asked.append(asyncio.ensure_future(two.admit(CLIENT)))
+    await asyncio.sleep(0)
+    two._ask_again()
+    await landed(two)
+    await one.close()
+    decisions = await asyncio.wait_for(asyncio.gather(*asked), 10)
+    assert all(each.admitted for each in decisions)
+
+
 async def test_a_request_that_is_left_undecided_too_long_is_decided_as_if_redis_were_away(
     store, clock: Clock
 ):

@@ -27,7 +27,7 @@ def patient(monkeypatch):
 STEPS = st.lists(
     st.tuples(
         st.lists(st.tuples(st.integers(0, 2), st.integers(1, 40)), min_size=1, max_size=4),
-        st.sampled_from([0, 1, 5, 20, 49, 50, 51, 59_949, 59_999, 60_000, 60_001, 30_000]),
+        st.sampled_from([0, 1, 5, 20, 49, 50, 51, 59_949, 59_999, 60_000, 60_001]),
         st.integers(0, 3),
     ),
     max_size=12,
@@ -54,9 +54,13 @@ async def test_workers_together_admit_what_the_exact_log_allows(
                 world.start(workers[worker])
         await landed(*workers)
         world.check()
-        await clock.advance(pause)
-        if who_gives_back < 3:
-            workers[who_gives_back]._give_back()
+        await clock.advance(min(pause, 50))
+        for at, worker in enumerate(workers):
+            if pause > 50 or at == who_gives_back:  # a worker that stands still is not told of here
+                worker._give_back()
+        await landed(*workers)
+        world.check()
+        await clock.advance(pause - min(pause, 50))
         for worker in workers:
             worker._ask_again()
         await landed(*workers)

@@ -107,6 +107,24 @@ async def test_a_redis_that_hangs_holds_nobody(redis_process):
     await store.close()
 
 
+async def test_who_comes_while_redis_does_not_answer_waits_no_longer_than_the_first(redis_process):
+    store = await Store.open(StoreSettings(url=redis_process.url, timeout=0.2))
+    limiter = Limiter(IP, store, "local")
+    await admitted(limiter, 1)
+    redis_process.pause()
+    try:
+        first = asyncio.ensure_future(limiter.admit(CLIENT))
+        await eventually(lambda: limiter.counts.batches == 2)
+        second = asyncio.ensure_future(limiter.admit(OTHER))
+        await first
+        await asyncio.sleep(0)
+        assert second.done()
+        assert limiter.counts.batches == 2
+    finally:
+        redis_process.resume()
+    await store.close()
+
+
 async def test_when_redis_lost_everything_the_limit_starts_anew(own_store, redis_process):
     limiter = Limiter(IP, own_store, "local")
     await admitted(limiter, 90)

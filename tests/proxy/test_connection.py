@@ -93,7 +93,8 @@ CASES = [
     ),
     Case(
         "early hints",
-        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
         body=b"ok",
         informed=(103,),
     ),
@@ -229,7 +230,8 @@ async def test_what_follows_a_101_belongs_to_the_new_protocol() -> None:
     connection.connection_made(FakeTransport())
     connection.start(recorder, head_only=False, read_timeout=5)
     connection.data_received(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n\x81\x02hi"
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        b"\x81\x02hi"
     )
     assert recorder.switched_with == b"\x81\x02hi"
     connection.data_received(b"\x81\x00")

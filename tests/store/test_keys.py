@@ -3,9 +3,9 @@ import string
 from hashlib import sha256
 
 import pytest
-from conftest import RedisProcess, eventually, news_heard
 from hypothesis import given
 from hypothesis import strategies as st
+from redis_process import RedisProcess, eventually, news_heard
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.users import Users

@@ -1,5 +1,5 @@
 import pytest
-from conftest import eventually
+from redis_process import eventually
 
 from gateway.identity.users import UnknownUserError, Users
 from gateway.settings import KeySettings

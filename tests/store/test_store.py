@@ -3,8 +3,8 @@ import logging
 from contextlib import asynccontextmanager
 
 import pytest
-from conftest import RedisProcess, eventually, free_port
 from redis.exceptions import ResponseError
+from redis_process import RedisProcess, eventually, free_port
 
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.settings import StoreSettings
@@ -83,13 +83,23 @@ async def test_a_refused_command_is_logged_without_its_arguments(real_store: Sto
 
 
 async def test_it_opens_without_redis_says_so_once_and_finds_it_later(tmp_path, caplog):
+    attempts = 0
+
+    def not_redis(_reader, writer):
+        nonlocal attempts
+        attempts += 1
+        writer.close()
+
     server = RedisProcess(tmp_path)
-    server.port = free_port()
+    listener = await asyncio.start_server(not_redis, "127.0.0.1", server.port)
     async with opened(server.url) as store:
         assert not store.available
         with pytest.raises(StoreUnavailable):
             async with store.guard():
                 await store.client.ping()
+        await eventually(lambda: attempts > 3)
+        listener.close()
+        await listener.wait_closed()
         server._launch()
         try:
             await eventually(lambda: store.available)

@@ -2,7 +2,7 @@ import asyncio
 import subprocess
 
 import pytest
-from conftest import RedisProcess, eventually, news_heard
+from redis_process import RedisProcess, eventually, news_heard
 
 from gateway.errors import StoreUnavailable
 from gateway.settings import StoreSettings
