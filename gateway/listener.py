@@ -13,7 +13,8 @@ from typing import Any
 from aiohttp import HttpVersion10, StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -40,7 +41,15 @@ UNREADABLE = RawRequestMessage(
 class ClientConnection(RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("draining", "flow", "payload", "peer", "secure")
+    __slots__ = (
+        "draining",
+        "flow",
+        "max_unfinished_bytes",
+        "payload",
+        "peer",
+        "secure",
+        "unfinished_bytes",
+    )
 
     def __init__(self, manager: "Listener", **options: Any) -> None:
         super().__init__(manager, **options)
@@ -49,6 +58,9 @@ class ClientConnection(RequestHandler):
         self.flow: Flow | None = None
         self.payload: StreamReader | None = None  # of the request that was begun last
         self.draining = False
+        # Of a head that is still coming: the parser keeps them, and bounds each field alone.
+        self.unfinished_bytes = 0
+        self.max_unfinished_bytes = manager.max_unfinished_bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         peer = transport.get_extra_info("peername")
@@ -58,9 +70,17 @@ class ClientConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        messages = self._messages
-        if messages and not isinstance(messages[-1][0], RawRequestMessage):
-            self._break_body()
+        messages, waiter = self._messages, self._waiter
+        if messages:
+            self.unfinished_bytes = 0
+            if not isinstance(messages[-1][0], RawRequestMessage):
+                self._break_body()
+        elif waiter is not None and not waiter.done():
+            self.unfinished_bytes += len(data)
+            if self.unfinished_bytes > self.max_unfinished_bytes:
+                too_large = _ErrInfo(431, LineTooLong(b"", -1), "")
+                messages.append((too_large, EMPTY_PAYLOAD))
+                waiter.set_result(None)
 
     def _break_body(self) -> None:
         """The parser has given up; tell those who wait for the rest of a body. It does not."""
@@ -115,6 +135,8 @@ class Listener(web.Server):
         self.gateway = gateway
         self._request_line_bytes = bounds.request_line
         self._head_bytes = bounds.headers
+        # A field takes four bytes more than its name and value.
+        self.max_unfinished_bytes = bounds.request_line + bounds.headers + 4 * bounds.header_fields
         # aiohttp tells the two kinds of too long lines apart by nothing but the limit it names.
         field_bytes = bounds.headers + (bounds.headers == bounds.request_line)
         self._options: dict[str, Any] = {

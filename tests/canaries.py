@@ -1,7 +1,7 @@
 """Canaries: made-up secrets that are planted everywhere, and the search for them afterwards.
 
 A canary is found in whatever form it leaked: as it is in any case of letters, cut (any
-`FRAGMENT` characters of it), in hex, in base64 at any alignment, of either alphabet.
+`FRAGMENT` characters of it), in hex, in base64 of either alphabet at any alignment.
 """
 
 import base64
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import redis
 
 FRAGMENT = 12
+SHOWN = 150  # bytes around what was found
 
 
 def encoded_forms(text: str) -> Iterator[bytes]:
@@ -22,11 +23,19 @@ def encoded_forms(text: str) -> Iterator[bytes]:
     raw = text.encode()
     yield raw.hex().encode()
     yield raw.hex().upper().encode()
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + raw)
-        inner = encoded[(0, 2, 3)[before] : -4]
+    for before, shared in enumerate((0, 2, 3)):
+        inner = base64.b64encode(bytes(before) + raw)[shared:-4]
         yield inner
         yield inner.translate(bytes.maketrans(b"+/", b"-_"))
+
+
+def position(text: str, content: bytes) -> int:
+    """Where `content` holds `text` in any form, or a piece of it; -1: nowhere."""
+    raw, lowered = text.lower().encode(), content.lower()
+    for start in range(len(raw) - FRAGMENT + 1):
+        if (at := lowered.find(raw[start : start + FRAGMENT])) >= 0:
+            return at
+    return next((at for form in encoded_forms(text) if (at := content.find(form)) >= 0), -1)
 
 
 @dataclass
@@ -36,9 +45,9 @@ class Canaries:
     texts: dict[str, str] = field(default_factory=dict)
     spared: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def plant(self, name: str, *, spare: tuple[str, ...] = ()) -> str:
-        """A new one: 24 characters of chance that say nothing of what they are."""
-        return self.watch(name, secrets.token_hex(12), spare=spare)
+    def plant(self, name: str, *, spare: tuple[str, ...] = (), size: int = 12) -> str:
+        """A new one: twice `size` characters of chance, which say nothing of what they are."""
+        return self.watch(name, secrets.token_hex(size), spare=spare)
 
     def watch(self, name: str, text: str, *, spare: tuple[str, ...] = ()) -> str:
         """A secret of a form of its own, as keys and tokens have it."""
@@ -48,46 +57,28 @@ class Canaries:
         self.spared[name] = frozenset(spare)
         return text
 
-    def found_in(self, place: str, content: bytes) -> list[str]:
-        """The names of the canaries that `content` holds, and where."""
-        lowered = content.lower()
-        found = []
-        for name, text in self.texts.items():
-            if place in self.spared[name]:
-                continue
-            raw = text.lower().encode()
-            pieces = (raw[at : at + FRAGMENT] for at in range(len(raw) - FRAGMENT + 1))
-            at = next((at for piece in pieces if (at := lowered.find(piece)) >= 0), -1)
-            if at < 0:
-                at = next(
-                    (at for form in encoded_forms(text) if (at := content.find(form)) >= 0), -1
-                )
-            if at >= 0:
-                found.append(f"{name}: …{content[max(0, at - 200) : at + 100]!r}…")
-        return found
+    def found_in(self, place: str, content: bytes) -> dict[str, bytes]:
+        """The names of the canaries that `content` holds, and what stands around each."""
+        return {
+            name: content[max(0, at - SHOWN) : at + SHOWN]
+            for name, text in self.texts.items()
+            if place not in self.spared[name] and (at := position(text, content)) >= 0
+        }
 
 
 def dump(url: str) -> bytes:
-    """All that a Redis holds, names and values, and every command it was sent since its start."""
+    """All that a Redis holds, names and values, and the commands that it was sent lately."""
     said: list[object] = []
     with redis.Redis.from_url(url) as client:
+        readers = {
+            b"string": client.get,
+            b"hash": client.hgetall,
+            b"set": client.smembers,
+            b"list": lambda name: client.lrange(name, 0, -1),
+            b"zset": lambda name: client.zrange(name, 0, -1, withscores=True),
+            b"stream": client.xrange,
+        }
         for name in client.scan_iter(count=1000):
-            kind = client.type(name)
-            value: object
-            if kind == b"string":
-                value = client.get(name)
-            elif kind == b"hash":
-                value = client.hgetall(name)
-            elif kind == b"set":
-                value = client.smembers(name)
-            elif kind == b"zset":
-                value = client.zrange(name, 0, -1, withscores=True)
-            elif kind == b"list":
-                value = client.lrange(name, 0, -1)
-            elif kind == b"stream":
-                value = client.xrange(name)
-            else:
-                raise AssertionError(f"{name!r} is a {kind!r}: dump that too")
-            said.append((name, value))
+            said.append((name, readers[client.type(name)](name)))
         said += [entry["command"] for entry in client.slowlog_get(1_000_000)]
     return "\n".join(map(repr, said)).encode()

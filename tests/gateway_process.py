@@ -125,7 +125,7 @@ class GatewayProcess:
             (self.folder / "stderr").open("ab") as stderr,
         ):
             self._process = subprocess.Popen(
-                [sys.executable, *self._program, "serve", *self._files()],
+                [sys.executable, *self._program, "serve", *self.files],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -214,14 +214,16 @@ class GatewayProcess:
 
     # The commands.
 
-    def command(self, *words: str, given: str | None = None) -> "subprocess.CompletedProcess[str]":
+    def command(
+        self, *words: str, given: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         """Run `gateway WORDS` with the same settings; `given` goes to its standard input."""
         return subprocess.run(
-            [sys.executable, *MODULE, *words, *self._files()],
-            input=given,
+            [sys.executable, *MODULE, *words, *self.files],
+            input=given or "",
             capture_output=True,
             text=True,
-            env=self.environ,
+            env=self.environ | dict(environ or {}),
             timeout=DEADLINE_SECONDS,
             check=False,
         )
@@ -232,7 +234,9 @@ class GatewayProcess:
         assert (done.returncode, done.stderr) == (0, ""), done
         return json.loads(done.stdout)
 
-    def _files(self) -> tuple[str, ...]:
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The options that name its files."""
         return ("--config", str(self.config_path), "--routes", str(self.routes_path))
 
 

@@ -113,6 +113,11 @@ class UpstreamConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
+            self.moved()
+
+    def moved(self) -> None:
+        """Something went on: the time until it must again begins anew."""
+        if not self._held:
             self.deadline = self._loop.time() + self.read_timeout
 
     async def drained(self) -> None:
@@ -133,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._held = False
-        self.deadline = self._loop.time() + self.read_timeout
+        self.moved()
         if self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 

@@ -10,7 +10,7 @@ import asyncio
 from aiohttp import HttpVersion11
 
 from gateway.errors import BadRequest
-from gateway.exchange import Exchange
+from gateway.exchange import STALLED_SECONDS, Exchange
 from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.forward import Forwarder, Relay
 from gateway.proxy.headers import NO_LENGTH, answer_lines
@@ -100,11 +100,15 @@ class TunnelRelay(Relay):
             return
         transport.pause_reading()
         if self._drain is None:
-            self._drain = asyncio.get_running_loop().create_task(self._resume_client())
+            # A client that is not read from is not seen to leave: a backend may not stall forever.
+            loop = asyncio.get_running_loop()
+            self._upstream.deadline = loop.time() + STALLED_SECONDS
+            self._drain = loop.create_task(self._resume_client())
 
     async def _resume_client(self) -> None:
         await self._upstream.drained()
         self._drain = None
+        self._upstream.moved()
         transport = self._exchange.connection.transport
         if transport is not None and not transport.is_closing():
             transport.resume_reading()

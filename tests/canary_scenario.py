@@ -1,0 +1,667 @@
+"""The life of a gateway full of canaries, from its first command to its end.
+
+Everything in it that is secret is a canary; every request carries some in each place that can hold
+one. Steps run in the order of `Scenario.play`; `Aftermath` is what is left to be searched.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jwt
+from backend import RawBackend
+from canaries import Canaries, dump
+from canary_requests import (
+    PATTERNS,
+    UPSTREAMS,
+    WITH_BODY,
+    WITH_TOKEN,
+    bad_bodies,
+    broken_chunks,
+    malformed_for_admin,
+    malformed_heads,
+    misbehave,
+    route_table,
+)
+from gateway_process import MODULE, GatewayProcess, arguments_of, until
+from redis_process import RedisProcess
+from sabotage import ASIDE, CRASHES, FORWARDING
+from stand_ins import AppleStandIn, BinanceStandIn, Fault, GoogleStandIn
+
+from gateway.store.keys import new_key
+
+SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
+LIMIT = 100  # requests in any minute; every request but those that exceed it has its own address
+ANSWER_SECONDS = 10
+VERIFY, STATUS = "/api-key/verify", "/api-key/status/"
+GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
+
+Fields = Iterable[tuple[str, str]]
+
+
+@dataclass
+class Aftermath:
+    """What is left when it is over."""
+
+    canaries: Canaries
+    places: dict[str, bytes]
+    statuses: dict[str, tuple[int, int]]  # by request: expected, got
+    log: list[dict[str, Any]]
+    keys: dict[str, str]
+    emails: dict[str, str]
+    vault: dict[str, dict[str, str]]
+    received: list[bytes]  # by the backend
+
+
+@dataclass
+class Scenario:
+    canaries: Canaries
+    server: RedisProcess
+    gateway: GatewayProcess
+    google: GoogleStandIn
+    apple: AppleStandIn
+    binance: BinanceStandIn
+    backend: RawBackend
+    statuses: dict[str, tuple[int, int]] = field(default_factory=dict)
+    answers: list[bytes] = field(default_factory=list)
+    seen: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(("metrics", "probes"), b""))
+    redis: bytes = b""
+    arguments: bytes = b""
+    said: list[str] = field(default_factory=list)  # by commands
+    load: list[tuple[str, str]] = field(default_factory=list)
+    query: str = ""
+
+    def __post_init__(self) -> None:
+        numbers = itertools.count(1)
+        self.addresses = (f"10.0.{n >> 8}.{n & 255}" for n in numbers)
+        self.at_once = asyncio.Semaphore(16)
+
+    async def play(self) -> Aftermath:
+        await asyncio.to_thread(self.arrange)
+        mistakes = asyncio.create_task(self.mistakes())
+        await asyncio.to_thread(until, lambda: "is down" in self.gateway.stderr(), "it is found")
+        for step in (
+            self.apple_down,
+            self.upstreams,
+            self.crashes,
+            self.refused_keys,
+            self.refused_tokens,
+            self.refused_bodies,
+            self.broken_bodies,
+            self.malformed,
+            self.odd_paths,
+            self.registered_keys,
+            self.sign_ins,
+            self.admin,
+            self.clients_that_leave,
+            self.limits,
+        ):
+            await step()
+        await mistakes
+        await asyncio.to_thread(self.look)
+        await self.without_redis()
+        await self.with_redis_again()
+        return await asyncio.to_thread(self.collect)
+
+    # What is there before the first request.
+
+    def arrange(self) -> None:
+        plant = self.canaries.plant
+        self.keys = {}
+        for name, user in {"good": 42, "without plan": 43, "revoked": 42, "spare": 42}.items():
+            words = ("keys", "issue", "--user", str(user), "--name", name)
+            issued = self.gateway.result(*words)
+            self.keys[name] = self.canaries.watch(f"plan key, {name}", issued["key"])
+            if name == "revoked":
+                self.said.append(str(self.gateway.result("keys", "revoke", issued["id"])))
+        words = ("--user", "42", "--plan", "standard")
+        self.said.append(str(self.gateway.result("plans", "set", *words)))
+        self.binance_keys = {
+            name: (plant(f"Binance key, {name}"), plant(f"Binance secret, {name}"))
+            for name in ("registered", "refused", "moved", "sent")
+        }
+        self.binance.keys = dict(self.binance_keys[name] for name in ("registered", "moved"))
+        self.emails = {
+            # By contract an email is in Redis, in the answers that repeat it, and in arguments.
+            name: plant(f"email, {name}", spare=("Redis", "answers", "commands", "arguments"))
+            + "@example.com"
+            for name in ("registered", "refused", "moved", "unknown")
+        }
+        for name in ("registered", "refused", "moved"):
+            self.add_to_vault(self.emails[name], *self.binance_keys[name])
+        self.email = self.emails["registered"]
+        with self.server.client() as client:
+            client.hset("gw:user:42", "email", self.email)
+        self.tokens = {
+            "good": self.token("good", sub="42"),
+            "scoped": self.token("scoped", sub="42", scope="trade"),
+        }
+        self.query = (
+            f"?apiKey={plant('query value')}&{plant('query name')}=1"
+            f"&signature={plant('query signature')}"
+        )
+        self.load = [
+            ("X-Primit-API-Key", self.keys["spare"]),
+            ("Authorization", f"Custom {plant('authorization of another scheme')}"),
+            ("Proxy-Authorization", f"Basic {plant('proxy authorization')}"),
+            ("Cookie", f"session={plant('cookie')}"),
+            ("X-Backend-Key", plant("backend key of a client")),
+            ("X-MBX-APIKEY", plant("header of Binance")),
+            ("X-Forwarded-Host", plant("forwarded host")),
+            ("Forwarded", f"for={plant('forwarded')}"),
+            ("X-User-Id", plant("forged identity")),
+            ("Referer", f"https://pages.example/?token={plant('referer')}"),
+            ("User-Agent", plant("user agent")),
+            ("traceparent", plant("traceparent")),
+        ]
+
+    def token(self, name: str, secret: str | None = None, **claims: Any) -> str:
+        """An app token with a canary in its claims."""
+        now = int(time.time())
+        told = {"iss": "primit", "aud": "primit-app", "iat": now, "nbf": now, "exp": now + 3600}
+        told |= {"jti": self.canaries.plant(f"claim of token, {name}"), "scope": "user", "ver": 1}
+        secret = secret or self.canaries.texts["token secret"]
+        made = jwt.encode(told | claims, secret, "HS256", headers={"kid": "k1"})
+        self.canaries.watch(f"signature of token, {name}", made.split(".")[2])
+        return made
+
+    def add_to_vault(self, email: str, api_key: str, api_secret: str) -> None:
+        """Run `gateway vault add`, and look at its arguments while it waits for its input."""
+        with subprocess.Popen(
+            [sys.executable, *MODULE, "vault", "add", email, *self.gateway.files],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self.gateway.environ,
+            text=True,
+        ) as process:
+            self.arguments += arguments_of(process.pid).encode()
+            given = json.dumps({"api_key": api_key, "api_secret": api_secret})
+            said, _ = process.communicate(given, timeout=20)
+        assert process.returncode == 0, said
+        self.said.append(said)
+
+    async def mistakes(self) -> None:
+        """Secrets where commands and settings don't expect them."""
+        plant = self.canaries.plant
+        other = json.dumps({"api_key": plant("key beside"), "secret": plant("secret, misnamed")})
+        pair = json.dumps({"api_key": plant("key for nobody"), "api_secret": plant("for nobody")})
+        commands = [
+            (("keys", "revoke", self.keys["spare"]), None, {}),
+            (("ips", "unblock", plant("not an address")), None, {}),
+            (("plans", "set", "--user", "42", "--plan", plant("not a plan")), None, {}),
+            (("vault", "add", "x@example.com"), other, {}),
+            (("vault", "add", "x@example.com"), plant("not JSON"), {}),
+            (("vault", "add", plant("not an email")), pair, {}),
+        ]
+        commands += [
+            (("check",), None, {name: value})
+            for name, value in {
+                "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
+                "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
+                "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
+                "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
+            }.items()
+        ]
+        for words, given, environ in commands:
+            done = await asyncio.to_thread(
+                self.gateway.command, *words, given=given, environ=environ
+            )
+            assert done.returncode in (1, 2), done
+            assert done.stderr, done
+            self.said += [done.stdout, done.stderr]
+
+    # How a request is sent.
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        fields: Fields = (),
+        body: bytes | None = None,
+        *,
+        address: str | None = None,
+    ) -> bytes:
+        """A request with canaries wherever `fields` leave room."""
+        own = list(fields)
+        names = {name.lower() for name, _ in own}
+        lines = [
+            ("Host", "api.example"),
+            ("Connection", "close"),
+            ("X-Forwarded-For", address or next(self.addresses)),
+            *self.load,
+        ]
+        lines = [(name, value) for name, value in lines if name.lower() not in names] + own
+        if body is not None and "transfer-encoding" not in names:
+            lines.append(("Content-Length", str(len(body))))
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines)
+        return f"{method} {path}{self.query} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
+
+    async def send(
+        self, name: str, expected: int, request: bytes, *, port: int = 0, keep: bool = True
+    ) -> bytes:
+        """The answer's body, from a connection of its own; `keep` the answer for the search."""
+        async with self.at_once, asyncio.timeout(ANSWER_SECONDS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port or self.gateway.port)
+            try:
+                writer.write(request)
+                answer = b""
+                with contextlib.suppress(ConnectionError):
+                    while piece := await reader.read(65_536):
+                        answer += piece
+            finally:
+                writer.transport.abort()
+        assert name not in self.statuses, name
+        self.statuses[name] = (expected, int((answer.split(b" ", 2) + [b"0"] * 2)[1]))
+        if keep:
+            self.answers.append(answer)
+        return answer.partition(b"\r\n\r\n")[2]
+
+    async def send_and_leave(self, request: bytes) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
+        writer.write(request)
+        await asyncio.sleep(0.1)  # until it is under way; if it isn't, that is a case as well
+        writer.transport.abort()
+
+    def good(self, pattern: str) -> tuple[dict[str, str], bytes | None]:
+        """The credentials that open a route of the pattern: in the head, in the body."""
+        fields: dict[str, str] = {}
+        if pattern == "plan":
+            fields["X-Primit-API-Key"] = self.keys["good"]
+        if pattern in WITH_TOKEN:
+            token = self.tokens["scoped" if pattern == "scoped" else "good"]
+            fields["Authorization"] = f"Bearer {token}"
+        if pattern == "own-credentials":
+            api_key, api_secret = self.binance_keys["sent"]
+            body = {"api_key": api_key, "api_secret": api_secret}
+            return fields, json.dumps(body).encode()
+        return fields, self.named(self.email) if pattern in WITH_BODY else None
+
+    def named(self, email: str) -> bytes:
+        return json.dumps({"email": email}).encode()
+
+    async def shot(
+        self,
+        name: str,
+        expected: int,
+        pattern: str,
+        fields: dict[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        kind: str = "good",
+        address: str | None = None,
+        keep: bool = True,
+    ) -> None:
+        """A good request of the pattern but for what is given."""
+        own, own_body = self.good(pattern)
+        lines = (own | (fields or {})).items()
+        body = own_body if body is None else body
+        request = self.request("POST", f"/{pattern}/{kind}/x", lines, body, address=address)
+        await self.send(f"{pattern}: {name}", expected, request, keep=keep)
+
+    async def post(
+        self, name: str, expected: int, path: str, body: bytes, fields: Fields = ()
+    ) -> bytes:
+        request = self.request("POST", path, fields, body)
+        return await self.send(f"{path}: {name}", expected, request)
+
+    # The steps.
+
+    async def upstreams(self) -> None:
+        shots = (
+            self.shot(f"upstream {kind}", expected, pattern, kind=kind)
+            for pattern in PATTERNS
+            for kind, expected in UPSTREAMS.items()
+        )
+        await asyncio.gather(*shots)
+        fields = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        fields["Sec-WebSocket-Key"] = self.canaries.plant("WebSocket's key")
+        await self.send("a WebSocket", 101, self.request("GET", "/ws", fields.items()))
+
+    async def crashes(self) -> None:
+        for pattern in PATTERNS:
+            for how in CRASHES:
+                await self.shot(f"crash {how}", 500, pattern, {"X-Crash": how})
+            await self.shot("crash there", 500, pattern, {"X-Crash": FORWARDING + "words"})
+            await self.shot("crash answering", 502, pattern, {"X-Crash": "answering"})
+            await self.shot("crash answered", 200, pattern, {"X-Crash": "answered"})
+            for how in ASIDE:
+                await self.shot(f"crash {how}", 200, pattern, {"X-Crash": how})
+            # A request whose name is a secret by mistake; its answer repeats it by contract.
+            name = {"X-Request-ID": self.keys["revoked"]}
+            await self.shot("named", 500, pattern, name | {"X-Crash": "words"}, keep=False)
+
+    async def refused_keys(self) -> None:
+        plant, watch = self.canaries.plant, self.canaries.watch
+        fresh, wrong = new_key(), new_key()[:-6] + "000000"
+        for name, key in {
+            "empty": "",
+            "unknown": watch("unknown key", fresh),
+            "with a wrong checksum": watch("key with a wrong checksum", wrong),
+            "revoked": self.keys["revoked"],
+            "of another form": plant("key of another form"),
+            "imported": "pk_" + plant("imported key"),
+            "odd": f"pk_\xff{plant('odd key')}",
+            "overlong": "pk_" + plant("overlong key") * 20,
+        }.items():
+            await self.shot(f"key {name}", 401, "plan", {"X-Primit-API-Key": key})
+        without = {"X-Primit-API-Key": self.keys["without plan"]}
+        await self.shot("no plan", 403, "plan", without)
+        two = [("X-Primit-API-Key", self.keys["good"])] * 2
+        await self.send("plan: two keys", 401, self.request("POST", "/plan/good/x", two))
+        for pattern in PATTERNS:
+            request = self.request("GET", f"/{pattern}/good/x")
+            await self.send(f"{pattern}: other method", 405, request)
+
+    async def refused_tokens(self) -> None:
+        plant = self.canaries.plant
+        authorizations = {
+            f"token {name}": f"Bearer {token}"
+            for name, token in {
+                "expired": self.token("expired", sub="42", exp=int(time.time()) - 60),
+                "forged": self.token("forged", "x" * 40, sub="42"),
+                "of nobody": self.token("of nobody", sub="999"),
+                "of an odd subject": self.token("odd subject", sub=plant("odd subject")),
+                "for others": self.token("for others", sub="42", aud="others"),
+                "of a wrong type": self.token("wrong type", sub="42", scope=["a"]),
+                "that is none": plant("not a token"),
+                "odd": f"\xff{plant('odd token')}",
+                "overlong": plant("overlong token") * 400,
+                "cut": self.tokens["good"][:-10],
+            }.items()
+        }
+        authorizations["another scheme"] = f"Basic {plant('basic instead of bearer')}"
+        for pattern in sorted(WITH_TOKEN):
+            for name, value in authorizations.items():
+                await self.shot(name, 401, pattern, {"Authorization": value})
+            _, body = self.good(pattern)
+            two = [("Authorization", f"Bearer {self.tokens['good']}")] * 2
+            request = self.request("POST", f"/{pattern}/good/x", two, body)
+            await self.send(f"{pattern}: two tokens", 401, request)
+        unscoped = {"Authorization": f"Bearer {self.tokens['good']}"}
+        await self.shot("scope missing", 403, "scoped", unscoped)
+
+    async def refused_bodies(self) -> None:
+        for name, body, expected in bad_bodies(self.canaries.plant("body")):
+            for pattern in sorted(WITH_BODY):
+                await self.shot(f"body: {name}", expected, pattern, body=body)
+        for email, expected in (("unknown", 403), ("refused", 200)):
+            body = self.named(self.emails[email])
+            for pattern in ("registered", "injected"):
+                await self.shot(f"email {email}", expected, pattern, body=body)
+            await self.shot(f"email {email}", 403, "owned", body=body)
+        api_key, api_secret = self.binance_keys["sent"]
+        both = {"email": self.email, "api_key": api_key, "api_secret": api_secret}
+        await self.shot("own beside", 422, "injected", body=json.dumps(both).encode())
+
+    async def broken_bodies(self) -> None:
+        x = self.canaries.plant("chunk").encode()
+        chunked = {"Transfer-Encoding": "chunked"}
+        for pattern in PATTERNS:
+            for name, body in broken_chunks(x).items():
+                await self.shot(f"chunks, bad {name}", 400, pattern, chunked, body)
+            fields = chunked | {"Content-Encoding": "gzip"}
+            expected = 422 if pattern in WITH_BODY else 200
+            body = b"18\r\n%b\r\n0\r\n\r\n" % x
+            await self.shot("chunks, not gzip", expected, pattern, fields, body)
+
+    async def malformed(self) -> None:
+        load = "".join(f"{name}: {value}\r\n" for name, value in self.load).encode()
+        heads = malformed_heads(self.canaries.plant("malformed head").encode(), load)
+        for name, (request, expected) in heads.items():
+            await self.send(f"malformed: {name}", expected, request)
+
+    async def odd_paths(self) -> None:
+        """Paths that hold what must not stand in one, where it can be told by its form."""
+        plant, key = self.canaries.plant, self.keys["spare"]
+        for name, path in {
+            "a key": f"/{key}",
+            "a key, encoded": f"/{key.replace('_', '%5F')}",
+            "a token": f"/{self.tokens['good']}",
+            "a long secret": f"/{plant('long path segment', size=24)}/x",
+            "an email": f"/{self.email}",
+            "an email, encoded": f"/{self.email.replace('@', '%40')}",
+            "an email, encoded twice": f"/{self.email.replace('@', '%2540')}",
+            "a pair": f"/x&api_secret={plant('pair in a path')}",
+            "a query, encoded": f"/x%3F{plant('encoded query')}",
+            "a fragment": f"/x#{plant('fragment')}",
+            "a password": f"/http:%2F%2Fu:{plant('password in a path')}@host",
+        }.items():
+            expected = 400 if "%2F" in path or "#" in path else 404
+            await self.send(f"path: {name}", expected, self.request("GET", path))
+            await self.send(f"path: {name}, dotted", 400, self.request("GET", f"/..{path}"))
+        nowhere = [("X-Forwarded-For", self.canaries.plant("no address"))]
+        request = self.request("POST", "/public/good/x", nowhere)
+        await self.send("an address that is none", 200, request)
+
+    async def registered_keys(self) -> None:
+        """The gateway's own endpoints of pattern 3, and what Binance makes of a key."""
+        for name, email in self.emails.items():
+            await self.post(name, 200, VERIFY, self.named(email))
+            await self.send(f"status: {name}", 200, self.request("GET", STATUS + email))
+        body = self.named(self.email)
+        for fault in (Fault.DOWN, Fault.FAILING, Fault.WRONG_CONTENT):
+            self.binance.fault = fault
+            await self.post(fault.name, 502, VERIFY, body)
+        self.binance.fault = None
+        key, secret = self.binance_keys["registered"]
+        for code, expected in ((-1021, 502), (-2015, 200)):
+            self.binance.answer = (400, {"code": code, "msg": f"{key} {secret}"})
+            await self.post(f"code {code}", expected, VERIFY, body)
+        self.binance.answer = None
+        for how in CRASHES:
+            await self.post(f"crash {how}", 500, VERIFY, body, [("X-Crash", how)])
+
+    async def apple_down(self) -> None:
+        self.apple.fault = Fault.DOWN
+        token = self.apple.token(nonce=self.canaries.plant("Apple's nonce"))
+        self.canaries.watch("signature of Apple's", token.split(".")[2])
+        self.identity_token = json.dumps({"identity_token": token}).encode()
+        await self.post("down", 503, APPLE, self.identity_token)
+
+    async def apple_back(self) -> None:
+        """Sign in by Apple as soon as the gateway asks it again."""
+        self.apple.fault = None
+        for attempt in itertools.count():
+            name = f"{APPLE}: {attempt}"
+            answer = await self.post(str(attempt), 200, APPLE, self.identity_token)
+            _, got = self.statuses[name]
+            if got != 503:
+                break
+            del self.statuses[name]
+            await asyncio.sleep(0.2)
+        self.watch_issued("Apple", answer)
+
+    def watch_issued(self, provider: str, answer: bytes) -> None:
+        """The token that a sign-in gave; the answer holds it by contract."""
+        token = json.loads(answer)["access_token"]
+        self.canaries.watch(f"token for {provider}", token.split(".")[2], spare=("answers",))
+
+    async def sign_ins(self) -> None:
+        now = int(time.time())
+        changes: dict[str, tuple[int, dict[str, Any]]] = {
+            "good": (200, {}),
+            "expired": (401, {"exp": now - 4000}),
+            "for others": (401, {"aud": "others"}),
+            "unverified": (401, {"email_verified": False}),
+            "of an unknown key": (401, {"kid": "unknown"}),
+        }
+        tokens: dict[str, tuple[int, Any]] = {}
+        for number, (name, (expected, changed)) in enumerate(changes.items()):
+            local = self.canaries.plant(f"email at Google, {name}", spare=("Redis", "answers"))
+            nonce = self.canaries.plant(f"Google's nonce, {name}")
+            claims = {"email": f"{local}@example.com", "nonce": nonce, "sub": f"10{number}"}
+            token = self.google.token(**claims | changed)
+            self.canaries.watch(f"signature of Google's, {name}", token.split(".")[2])
+            tokens[name] = (expected, token)
+        tokens["that is none"] = (401, self.canaries.plant("no ID token"))
+        tokens["in a list"] = (422, [self.canaries.plant("ID token in a list")])
+        for name, (expected, token) in tokens.items():
+            answer = await self.post(name, expected, GOOGLE, json.dumps({"id_token": token}).encode())
+            if name == "good":
+                self.watch_issued("Google", answer)
+        body = json.dumps({"id_token": tokens["good"][1]}).encode()
+        for how in CRASHES:
+            await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
+
+    async def admin(self) -> None:
+        """The admin API, its crashes, and what is no request at all."""
+        plant = self.canaries.plant
+        authorization = f"Bearer {self.canaries.texts['admin token']}"
+        pair = {"api_key": plant("key at admin"), "api_secret": plant("secret at admin")}
+        listed = {"email": "a@example.com", "api_key": [plant("key in a list")]}
+        asks: list[tuple[str, int, str, Any]] = [
+            ("unknown operation", 404, plant("operation"), {}),
+            ("not JSON", 422, "vault.add", f"{{{plant('not JSON at admin')}"),
+            ("unknown argument", 422, "vault.add", pair | {plant("argument"): 1}),
+            ("wrong type", 422, "vault.add", listed),
+            ("a key as id", 422, "keys.show", {"id": self.keys["spare"]}),
+            ("added", 200, "vault.add", {"email": "a@example.com"} | pair),
+            ("crash", 500, "vault.add", {"email": "crash@example.com"} | pair),
+            ("wrong token", 401, "keys.list", {}),
+        ]
+        port = self.gateway.admin_port
+        for name, expected, operation, value in asks:
+            body = (value if isinstance(value, str) else json.dumps(value)).encode()
+            sent = authorization if expected != 401 else f"Bearer {plant('wrong admin token')}"
+            fields = {"Authorization": sent, "Content-Type": "application/json", "Host": "127.0.0.1"}
+            request = self.request("POST", f"/api/{operation}", fields.items(), body)
+            await self.send(f"admin: {name}", expected, request, port=port)
+        x = plant("malformed at admin").encode()
+        for name, request in malformed_for_admin(x, authorization.encode()).items():
+            await self.send(f"admin: malformed, {name}", 400, request, port=port)
+
+    async def clients_that_leave(self) -> None:
+        for pattern in PATTERNS:
+            fields, body = self.good(pattern)
+            under_way = self.request("POST", f"/{pattern}/hanging/x", fields.items(), body)
+            length = fields | {"Content-Length": "2000"}
+            unfinished = self.request("POST", f"/{pattern}/good/x", length.items()) + (body or b"")
+            await asyncio.gather(*map(self.send_and_leave, (under_way, unfinished)))
+
+    async def limits(self) -> None:
+        for number, pattern in enumerate(PATTERNS):
+            for count in range(LIMIT + 2):
+                expected = 200 if count < LIMIT else 429
+                await self.shot(f"no. {count}", expected, pattern, address=f"203.0.113.{number}")
+
+    async def without_redis(self) -> None:
+        self.server.stop()
+        await asyncio.to_thread(until, lambda: not self.store_available(), "Redis is gone")
+        unseen = {"X-Primit-API-Key": self.canaries.watch("unseen key", new_key())}
+        await self.shot("unseen key", 503, "plan", unseen)
+        unseen = {"Authorization": f"Bearer {self.token('unseen', sub='77')}"}
+        for pattern in sorted(WITH_TOKEN):
+            await self.shot("unseen user", 503, pattern, unseen)
+        for pattern in PATTERNS:
+            expected = 503 if pattern in WITH_BODY - {"own-credentials"} else 200
+            await self.shot("Redis gone", expected, pattern)
+            await self.shot("Redis gone, crash", 500, pattern, {"X-Crash": "words"})
+        await self.post("Redis gone", 503, VERIFY, self.named(self.email))
+        sign_in = json.dumps({"id_token": self.google.token()}).encode()
+        await self.post("Redis gone", 503, GOOGLE, sign_in)
+        for count in range(LIMIT + 2):
+            expected = 200 if count < LIMIT else 429
+            await self.shot(f"Redis gone, no. {count}", expected, "plan", address="203.0.113.99")
+        done = await asyncio.to_thread(self.gateway.command, "keys", "list")
+        assert done.returncode == 1
+        self.said += [done.stdout, done.stderr]
+        await asyncio.to_thread(self.look)
+
+    async def with_redis_again(self) -> None:
+        self.server.start()
+        await asyncio.to_thread(until, self.store_available, "Redis is back")
+        await self.apple_back()
+        for pattern in PATTERNS:
+            await self.shot("Redis back", 200, pattern)
+        # What is registered under one email is put under another by someone with Redis at hand.
+        with self.server.client() as client:
+            moved = client.hgetall(f"gw:vault:{self.emails['moved']}")
+            client.hset(f"gw:vault:{self.email}", mapping=moved)
+        for pattern in ("registered", "injected", "owned"):
+            await self.shot("moved", 503, pattern)
+
+    # What is left.
+
+    def store_available(self) -> bool:
+        return bool(self.gateway.readyz()[1]["store"]["available"])
+
+    def look(self) -> None:
+        """Metrics, probes and Redis as they are now."""
+        self.seen["metrics"] += self.gateway.admin("/metrics")[1].encode()
+        for probe in ("/readyz", "/healthz"):
+            self.seen["probes"] += self.gateway.admin(probe)[1].encode()
+        if self.store_available():
+            self.redis += dump(self.server.url)
+
+    def collect(self) -> Aftermath:
+        self.look()
+        gateway = self.gateway
+        for pid in (gateway.pid, *gateway.workers().values()):
+            self.arguments += arguments_of(pid).encode()
+        with self.server.client() as client:
+            vault = {name: client.hgetall(name) for name in client.scan_iter("gw:vault:*")}
+        gateway.terminate()
+        assert gateway.wait() == 0
+        files = [path for path in self.server._folder.rglob("*") if path.is_file()]
+        return Aftermath(
+            canaries=self.canaries,
+            places={
+                **self.seen,
+                "access log": gateway.stdout().encode(),
+                "process log": gateway.stderr().encode(),
+                "answers": b"\n".join(self.answers),
+                "Redis": self.redis + b"".join(path.read_bytes() for path in files),
+                "arguments": self.arguments,
+                "commands": "\n".join(self.said).encode(),
+            },
+            statuses=self.statuses,
+            log=gateway.access_log(),
+            keys=self.keys,
+            emails=self.emails,
+            vault=vault,
+            received=[each.head + each.body for each in self.backend.requests],
+        )
+
+
+async def play(folder: Path, server: RedisProcess, canaries: Canaries, password: str) -> Aftermath:
+    """All of it; `server` runs, and knows the user `gateway` with this password."""
+    async with AsyncExitStack() as stack:
+        google = await stack.enter_async_context(GoogleStandIn())
+        apple = await stack.enter_async_context(AppleStandIn())
+        binance = await stack.enter_async_context(BinanceStandIn())
+        backend = await RawBackend(script=misbehave).start()
+        stack.push_async_callback(backend.stop)
+        gateway = GatewayProcess(
+            folder / "gateway",
+            config={
+                "store": {"timeout": 2},
+                "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
+                "rate_limit": {"requests": LIMIT},
+                "google": {"audiences": [google.audience], "certificates_url": google.url},
+                "apple": {"audiences": [apple.audience], "keys_url": apple.url},
+                "vault": {"binance_url": binance.base_url},
+                "logging": {"level": "debug"},
+                "shutdown": {"deadline": 1},
+            },
+            routes=route_table(backend),
+            environ={
+                "GATEWAY_TOKEN_SECRET": canaries.plant("token secret", size=24),
+                "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
+                "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
+                "BACKEND_KEY": canaries.plant("backend key"),
+            },
+            program=SABOTAGED,
+        )
+        stack.enter_context(gateway)
+        await asyncio.to_thread(gateway.start)
+        return await Scenario(canaries, server, gateway, google, apple, binance, backend).play()
