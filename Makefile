@@ -14,7 +14,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 ANY_KEY := AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check test lint format lock clean
+.PHONY: help install demo demo-check bench test lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -35,6 +35,12 @@ demo: install ## the gateway before two demo backends, with curl lines to paste
 demo-check: install ## run the demo's curl lines, print a table, exit 0 or 1
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl
 	$(BIN)/gateway demo --check
+
+bench: install ## forwarding throughput beside nginx; two cores, about a minute
+	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
+	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
+	@command -v wrk >/dev/null || sh tests/tools/install.sh wrk
+	@$(BIN)/python benchmarks/throughput.py $(ARGS)
 
 test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" goes to pytest
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl

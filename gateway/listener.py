@@ -113,7 +113,7 @@ class ClientConnection(RequestHandler):
     def drain(self) -> None:
         """Take no further request; the one under way may finish."""
         self.draining = True
-        if not self._request_in_progress and not self._messages:
+        if self._waiter is not None and not self._waiter.done():  # idle
             self.force_close()
 
     def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[web.StreamResponse]]:

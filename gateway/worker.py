@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from gateway.admin.app import AdminState, make_admin_app
+from gateway.admin.app import AdminRunner, AdminState, make_admin_app
 from gateway.admin.operations import Context
 from gateway.build import Parts, build_gateway, open_parts
 from gateway.errors import ConfigurationError
@@ -121,7 +121,7 @@ class Worker:
         )
 
     async def _open_admin(self, state: AdminState) -> web.AppRunner:
-        runner = web.AppRunner(make_admin_app(state), access_log=None, shutdown_timeout=1)
+        runner = AdminRunner(make_admin_app(state), access_log=None, shutdown_timeout=1)
         await runner.setup()
         await web.SockSite(runner, self._admin).start()
         return runner

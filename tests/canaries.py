@@ -78,7 +78,7 @@ def dump(url: str) -> bytes:
             b"zset": lambda name: client.zrange(name, 0, -1, withscores=True),
             b"stream": client.xrange,
         }
-        for name in client.scan_iter(count=1000):
-            said.append((name, readers[client.type(name)](name)))
+        names = client.scan_iter(count=1000)
+        said += [(name, readers[client.type(name)](name)) for name in names]
         said += [entry["command"] for entry in client.slowlog_get(1_000_000)]
     return "\n".join(map(repr, said)).encode()

@@ -54,7 +54,10 @@ def route_table(backend: RawBackend) -> dict[str, Any]:
 
 
 async def misbehave(
-    _backend: RawBackend, received: Received, _reader: Any, writer: asyncio.StreamWriter
+    _backend: RawBackend,
+    received: Received,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> None:
     """Fail as the request's path says."""
     _, _, kind, *_ = (*received.line.split(b"/"), b"", b"")
@@ -67,7 +70,7 @@ async def misbehave(
         await writer.drain()
         writer.close()
     elif kind in (b"silent", b"hanging"):
-        await asyncio.Event().wait()
+        await reader.read()  # until the gateway gives up
     elif received.all(b"Upgrade"):
         switch = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
         writer.write(b"HTTP/1.1 101 Switching Protocols\r\n%b\r\n" % switch)

@@ -5,19 +5,17 @@ one. Steps run in the order of `Scenario.play`; `Aftermath` is what is left to b
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jwt
 from backend import RawBackend
 from canaries import Canaries, dump
 from canary_requests import (
@@ -32,6 +30,7 @@ from canary_requests import (
     misbehave,
     route_table,
 )
+from canary_sender import Sender
 from gateway_process import MODULE, GatewayProcess, arguments_of, until
 from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES, FORWARDING
@@ -41,11 +40,8 @@ from gateway.store.keys import new_key
 
 SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
 LIMIT = 100  # requests in any minute; every request but those that exceed it has its own address
-ANSWER_SECONDS = 10
 VERIFY, STATUS = "/api-key/verify", "/api-key/status/"
 GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
-
-Fields = Iterable[tuple[str, str]]
 
 
 @dataclass
@@ -62,28 +58,20 @@ class Aftermath:
     received: list[bytes]  # by the backend
 
 
-@dataclass
-class Scenario:
-    canaries: Canaries
+@dataclass(kw_only=True)
+class Scenario(Sender):
+    """One gateway and all that stands around it; what was seen of it so far."""
+
     server: RedisProcess
-    gateway: GatewayProcess
     google: GoogleStandIn
     apple: AppleStandIn
     binance: BinanceStandIn
     backend: RawBackend
-    statuses: dict[str, tuple[int, int]] = field(default_factory=dict)
-    answers: list[bytes] = field(default_factory=list)
-    seen: dict[str, bytes] = field(default_factory=lambda: dict.fromkeys(("metrics", "probes"), b""))
+    metrics: bytes = b""
+    probes: bytes = b""
     redis: bytes = b""
     arguments: bytes = b""
     said: list[str] = field(default_factory=list)  # by commands
-    load: list[tuple[str, str]] = field(default_factory=list)
-    query: str = ""
-
-    def __post_init__(self) -> None:
-        numbers = itertools.count(1)
-        self.addresses = (f"10.0.{n >> 8}.{n & 255}" for n in numbers)
-        self.at_once = asyncio.Semaphore(16)
 
     async def play(self) -> Aftermath:
         await asyncio.to_thread(self.arrange)
@@ -116,10 +104,8 @@ class Scenario:
 
     def arrange(self) -> None:
         plant = self.canaries.plant
-        self.keys = {}
         for name, user in {"good": 42, "without plan": 43, "revoked": 42, "spare": 42}.items():
-            words = ("keys", "issue", "--user", str(user), "--name", name)
-            issued = self.gateway.result(*words)
+            issued = self.gateway.result("keys", "issue", "--user", str(user), "--name", name)
             self.keys[name] = self.canaries.watch(f"plan key, {name}", issued["key"])
             if name == "revoked":
                 self.said.append(str(self.gateway.result("keys", "revoke", issued["id"])))
@@ -164,16 +150,6 @@ class Scenario:
             ("traceparent", plant("traceparent")),
         ]
 
-    def token(self, name: str, secret: str | None = None, **claims: Any) -> str:
-        """An app token with a canary in its claims."""
-        now = int(time.time())
-        told = {"iss": "primit", "aud": "primit-app", "iat": now, "nbf": now, "exp": now + 3600}
-        told |= {"jti": self.canaries.plant(f"claim of token, {name}"), "scope": "user", "ver": 1}
-        secret = secret or self.canaries.texts["token secret"]
-        made = jwt.encode(told | claims, secret, "HS256", headers={"kid": "k1"})
-        self.canaries.watch(f"signature of token, {name}", made.split(".")[2])
-        return made
-
     def add_to_vault(self, email: str, api_key: str, api_secret: str) -> None:
         """Run `gateway vault add`, and look at its arguments while it waits for its input."""
         with subprocess.Popen(
@@ -195,7 +171,7 @@ class Scenario:
         plant = self.canaries.plant
         other = json.dumps({"api_key": plant("key beside"), "secret": plant("secret, misnamed")})
         pair = json.dumps({"api_key": plant("key for nobody"), "api_secret": plant("for nobody")})
-        commands = [
+        commands: list[tuple[tuple[str, ...], str | None, dict[str, str]]] = [
             (("keys", "revoke", self.keys["spare"]), None, {}),
             (("ips", "unblock", plant("not an address")), None, {}),
             (("plans", "set", "--user", "42", "--plan", plant("not a plan")), None, {}),
@@ -219,100 +195,6 @@ class Scenario:
             assert done.returncode in (1, 2), done
             assert done.stderr, done
             self.said += [done.stdout, done.stderr]
-
-    # How a request is sent.
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        fields: Fields = (),
-        body: bytes | None = None,
-        *,
-        address: str | None = None,
-    ) -> bytes:
-        """A request with canaries wherever `fields` leave room."""
-        own = list(fields)
-        names = {name.lower() for name, _ in own}
-        lines = [
-            ("Host", "api.example"),
-            ("Connection", "close"),
-            ("X-Forwarded-For", address or next(self.addresses)),
-            *self.load,
-        ]
-        lines = [(name, value) for name, value in lines if name.lower() not in names] + own
-        if body is not None and "transfer-encoding" not in names:
-            lines.append(("Content-Length", str(len(body))))
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines)
-        return f"{method} {path}{self.query} HTTP/1.1\r\n{head}\r\n".encode() + (body or b"")
-
-    async def send(
-        self, name: str, expected: int, request: bytes, *, port: int = 0, keep: bool = True
-    ) -> bytes:
-        """The answer's body, from a connection of its own; `keep` the answer for the search."""
-        async with self.at_once, asyncio.timeout(ANSWER_SECONDS):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port or self.gateway.port)
-            try:
-                writer.write(request)
-                answer = b""
-                with contextlib.suppress(ConnectionError):
-                    while piece := await reader.read(65_536):
-                        answer += piece
-            finally:
-                writer.transport.abort()
-        assert name not in self.statuses, name
-        self.statuses[name] = (expected, int((answer.split(b" ", 2) + [b"0"] * 2)[1]))
-        if keep:
-            self.answers.append(answer)
-        return answer.partition(b"\r\n\r\n")[2]
-
-    async def send_and_leave(self, request: bytes) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", self.gateway.port)
-        writer.write(request)
-        await asyncio.sleep(0.1)  # until it is under way; if it isn't, that is a case as well
-        writer.transport.abort()
-
-    def good(self, pattern: str) -> tuple[dict[str, str], bytes | None]:
-        """The credentials that open a route of the pattern: in the head, in the body."""
-        fields: dict[str, str] = {}
-        if pattern == "plan":
-            fields["X-Primit-API-Key"] = self.keys["good"]
-        if pattern in WITH_TOKEN:
-            token = self.tokens["scoped" if pattern == "scoped" else "good"]
-            fields["Authorization"] = f"Bearer {token}"
-        if pattern == "own-credentials":
-            api_key, api_secret = self.binance_keys["sent"]
-            body = {"api_key": api_key, "api_secret": api_secret}
-            return fields, json.dumps(body).encode()
-        return fields, self.named(self.email) if pattern in WITH_BODY else None
-
-    def named(self, email: str) -> bytes:
-        return json.dumps({"email": email}).encode()
-
-    async def shot(
-        self,
-        name: str,
-        expected: int,
-        pattern: str,
-        fields: dict[str, str] | None = None,
-        body: bytes | None = None,
-        *,
-        kind: str = "good",
-        address: str | None = None,
-        keep: bool = True,
-    ) -> None:
-        """A good request of the pattern but for what is given."""
-        own, own_body = self.good(pattern)
-        lines = (own | (fields or {})).items()
-        body = own_body if body is None else body
-        request = self.request("POST", f"/{pattern}/{kind}/x", lines, body, address=address)
-        await self.send(f"{pattern}: {name}", expected, request, keep=keep)
-
-    async def post(
-        self, name: str, expected: int, path: str, body: bytes, fields: Fields = ()
-    ) -> bytes:
-        request = self.request("POST", path, fields, body)
-        return await self.send(f"{path}: {name}", expected, request)
 
     # The steps.
 
@@ -406,13 +288,19 @@ class Scenario:
     async def broken_bodies(self) -> None:
         x = self.canaries.plant("chunk").encode()
         chunked = {"Transfer-Encoding": "chunked"}
+        sends: list[Awaitable[object]] = []
         for pattern in PATTERNS:
-            for name, body in broken_chunks(x).items():
-                await self.shot(f"chunks, bad {name}", 400, pattern, chunked, body)
+            credentials, _ = self.good(pattern)
+            for name, chunks in broken_chunks(x).items():
+                head = self.request("POST", f"/{pattern}/good/x", (credentials | chunked).items())
+                called = f"{pattern}: chunks, bad {name}"
+                sends.append(self.send(f"{called}, at once", 400, head + chunks))
+                sends.append(self.send(called, 400, head, later=chunks))
             fields = chunked | {"Content-Encoding": "gzip"}
             expected = 422 if pattern in WITH_BODY else 200
             body = b"18\r\n%b\r\n0\r\n\r\n" % x
-            await self.shot("chunks, not gzip", expected, pattern, fields, body)
+            sends.append(self.shot("chunks, not gzip", expected, pattern, fields, body))
+        await asyncio.gather(*sends)
 
     async def malformed(self) -> None:
         load = "".join(f"{name}: {value}\r\n" for name, value in self.load).encode()
@@ -506,7 +394,9 @@ class Scenario:
         tokens["that is none"] = (401, self.canaries.plant("no ID token"))
         tokens["in a list"] = (422, [self.canaries.plant("ID token in a list")])
         for name, (expected, token) in tokens.items():
-            answer = await self.post(name, expected, GOOGLE, json.dumps({"id_token": token}).encode())
+            answer = await self.post(
+                name, expected, GOOGLE, json.dumps({"id_token": token}).encode()
+            )
             if name == "good":
                 self.watch_issued("Google", answer)
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
@@ -533,7 +423,11 @@ class Scenario:
         for name, expected, operation, value in asks:
             body = (value if isinstance(value, str) else json.dumps(value)).encode()
             sent = authorization if expected != 401 else f"Bearer {plant('wrong admin token')}"
-            fields = {"Authorization": sent, "Content-Type": "application/json", "Host": "127.0.0.1"}
+            fields = {
+                "Authorization": sent,
+                "Content-Type": "application/json",
+                "Host": "127.0.0.1",
+            }
             request = self.request("POST", f"/api/{operation}", fields.items(), body)
             await self.send(f"admin: {name}", expected, request, port=port)
         x = plant("malformed at admin").encode()
@@ -597,9 +491,9 @@ class Scenario:
 
     def look(self) -> None:
         """Metrics, probes and Redis as they are now."""
-        self.seen["metrics"] += self.gateway.admin("/metrics")[1].encode()
+        self.metrics += self.gateway.admin("/metrics")[1].encode()
         for probe in ("/readyz", "/healthz"):
-            self.seen["probes"] += self.gateway.admin(probe)[1].encode()
+            self.probes += self.gateway.admin(probe)[1].encode()
         if self.store_available():
             self.redis += dump(self.server.url)
 
@@ -616,7 +510,8 @@ class Scenario:
         return Aftermath(
             canaries=self.canaries,
             places={
-                **self.seen,
+                "metrics": self.metrics,
+                "probes": self.probes,
                 "access log": gateway.stdout().encode(),
                 "process log": gateway.stderr().encode(),
                 "answers": b"\n".join(self.answers),
@@ -664,4 +559,12 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         )
         stack.enter_context(gateway)
         await asyncio.to_thread(gateway.start)
-        return await Scenario(canaries, server, gateway, google, apple, binance, backend).play()
+        return await Scenario(
+            canaries=canaries,
+            gateway=gateway,
+            server=server,
+            google=google,
+            apple=apple,
+            binance=binance,
+            backend=backend,
+        ).play()

@@ -2,7 +2,7 @@
 
 Rules: ports are chosen by the gateway (port 0) and read from its log, so no two tests can want the
 same one; standard output (the access log) and standard error (the process's log) go to files, which
-nobody has to empty; a process is ended by its id, with all that it has started, whatever a test did.
+nobody has to empty; a process is ended by its id, with all that it started, whatever a test did.
 
     with GatewayProcess(folder, routes=file, environ={...}) as gateway:
         gateway.start()

@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from backend import RawBackend
+from backend import RawBackend, Received
 from gateway_process import GatewayProcess, is_alive, until
 from harness import route, upstream
 from redis_process import RedisProcess, free_port
@@ -127,7 +127,9 @@ def at_once(gateways: list[GatewayProcess], requests: int) -> Counter[tuple[int,
 
 
 @pytest.mark.parametrize("gateways", [1, 2])
-def test_of_1200_requests_at_once_exactly_1000_pass(shipped, redis_url, gateways):
+def test_of_1200_requests_at_once_exactly_1000_pass(
+    shipped: Start, redis_url: str, gateways: int
+) -> None:
     running = [shipped(redis_url, workers=2) for _ in range(gateways)]
     answers = at_once(running, 1200)
     assert sum(count for (status, _), count in answers.items() if status == 200) == 1000
@@ -143,7 +145,7 @@ def test_of_1200_requests_at_once_exactly_1000_pass(shipped, redis_url, gateways
         assert fetch(gateway, "/health")[0] == 200
 
 
-def test_a_blocked_address_is_listed_and_let_in_again(shipped, redis_url):
+def test_a_blocked_address_is_listed_and_let_in_again(shipped: Start, redis_url: str) -> None:
     gateway = shipped(redis_url, workers=2, GATEWAY_RATE_LIMIT__REQUESTS="5")
     assert gateway.result("ips", "list") == []
     assert [fetch(gateway, KLINES)[0] for _ in range(7)] == [200] * 5 + [429] * 2
@@ -171,7 +173,9 @@ def give_plan(gateway: GatewayProcess, user: int = 42) -> None:
     gateway.result("plans", "set", *words)
 
 
-def test_without_redis_it_goes_on_and_with_redis_it_is_as_before(shipped, redis_process):
+def test_without_redis_it_goes_on_and_with_redis_it_is_as_before(
+    shipped: Start, redis_process: RedisProcess
+) -> None:
     gateway = shipped(redis_process.url, workers=2)
     key, key_id = issue(gateway)
     give_plan(gateway)
@@ -201,7 +205,9 @@ def test_without_redis_it_goes_on_and_with_redis_it_is_as_before(shipped, redis_
     until(lambda: statuses(gateway, STOCK, key) == {401}, "the key is revoked everywhere")
 
 
-def test_it_starts_without_redis_and_finds_it_later(shipped, redis_process: RedisProcess):
+def test_it_starts_without_redis_and_finds_it_later(
+    shipped: Start, redis_process: RedisProcess
+) -> None:
     redis_process.stop()
     gateway = shipped(redis_process.url)
     assert gateway.readyz() == (
@@ -222,7 +228,7 @@ def test_it_starts_without_redis_and_finds_it_later(shipped, redis_process: Redi
 # Commands, beside a running gateway.
 
 
-def test_keys_and_plans_change_what_every_worker_says(shipped, redis_url):
+def test_keys_and_plans_change_what_every_worker_says(shipped: Start, redis_url: str) -> None:
     gateway = shipped(redis_url, workers=2)
     key, key_id = issue(gateway)
     assert statuses(gateway, STOCK, key) == {403}
@@ -236,7 +242,7 @@ def test_keys_and_plans_change_what_every_worker_says(shipped, redis_url):
 # Workers.
 
 
-def test_a_killed_worker_is_replaced_and_counts_stay_exact(shipped, redis_url):
+def test_a_killed_worker_is_replaced_and_counts_stay_exact(shipped: Start, redis_url: str) -> None:
     gateway = shipped(redis_url, workers=2)
     labels = {"route": "binance-mirror", "method": "GET", "status": "2xx"}
 
@@ -266,7 +272,7 @@ def test_a_killed_worker_is_replaced_and_counts_stay_exact(shipped, redis_url):
     assert len(gateway.access_log()) == 100 + 2 * SPREAD
 
 
-def test_workers_end_when_the_arbiter_is_killed(shipped, redis_url):
+def test_workers_end_when_the_arbiter_is_killed(shipped: Start, redis_url: str) -> None:
     gateway = shipped(redis_url, workers=2)
     workers = gateway.workers().values()
     os.kill(gateway.pid, signal.SIGKILL)
@@ -288,10 +294,14 @@ def is_refused(gateway: GatewayProcess) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_it_drains_before_it_ends(shipped, backend, redis_url, how):
+def test_it_drains_before_it_ends(
+    shipped: Start, backend: RawBackend, redis_url: str, how: signal.Signals
+) -> None:
     asked, answer = threading.Event(), threading.Event()
 
-    async def hold(_backend, received, _reader, writer):
+    async def hold(
+        _: RawBackend, received: Received, _reader: Any, writer: asyncio.StreamWriter
+    ) -> None:
         if b"/slow" in received.line:
             asked.set()
             await asyncio.to_thread(answer.wait, 20)
@@ -325,15 +335,22 @@ def test_it_drains_before_it_ends(shipped, backend, redis_url, how):
     assert {path.name for path in gateway.folder.iterdir()} == {"stdout", "stderr"}
 
 
-def test_a_request_that_outlasts_the_deadline_is_cut(shipped, backend, redis_url):
+def test_a_request_that_outlasts_the_deadline_is_cut(
+    shipped: Start, backend: RawBackend, redis_url: str
+) -> None:
     asked = threading.Event()
 
-    async def never(_backend, received, _reader, writer):
+    async def never(
+        _: RawBackend,
+        received: Received,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
         if b"/slow" not in received.line:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
             return
         asked.set()
-        await asyncio.Event().wait()
+        await reader.read()
 
     backend.script = never
     gateway = shipped(redis_url, GATEWAY_SHUTDOWN__DEADLINE="1")
@@ -381,7 +398,7 @@ def unstarted(tmp_path: Path) -> Iterator[Callable[..., GatewayProcess]]:
 
 
 @pytest.mark.parametrize("listener", ["LISTEN", "ADMIN"])
-def test_a_port_in_use_is_named(unstarted, listener):
+def test_a_port_in_use_is_named(unstarted: Start, listener: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         gateway = unstarted(
@@ -398,7 +415,7 @@ def test_a_port_in_use_is_named(unstarted, listener):
     assert "Traceback" not in gateway.stderr()
 
 
-def test_a_second_gateway_does_not_share_the_port_of_the_first(unstarted):
+def test_a_second_gateway_does_not_share_the_port_of_the_first(unstarted: Start) -> None:
     first = unstarted()
     first.start()
     second = unstarted(environ={"GATEWAY_LISTEN__PORT": str(first.port)})
@@ -408,7 +425,7 @@ def test_a_second_gateway_does_not_share_the_port_of_the_first(unstarted):
     assert first.readyz()[0] == 200
 
 
-def test_a_broken_route_file_is_told_with_its_place(unstarted, tmp_path):
+def test_a_broken_route_file_is_told_with_its_place(unstarted: Start, tmp_path: Path) -> None:
     routes = tmp_path / "broken.yaml"
     routes.write_text(
         SHIPPED_ROUTES.read_text().replace("upstream: strategy}", "upsteam: strategy}")
@@ -423,7 +440,7 @@ def test_a_broken_route_file_is_told_with_its_place(unstarted, tmp_path):
     assert gateway.stdout() == ""
 
 
-def test_the_embedded_store_says_so_and_keeps_to_one_process(unstarted):
+def test_the_embedded_store_says_so_and_keeps_to_one_process(unstarted: Start) -> None:
     gateway = unstarted()
     gateway.start()
     assert "the store is embedded (memory://)" in gateway.stderr()

@@ -19,9 +19,11 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
 from yarl import URL
 
 from gateway.admin.operations import OPERATIONS, BadArgument, Context, Operation, Refused
@@ -75,6 +77,36 @@ def make_admin_app(
     app.router.add_get("/metrics", admin.metrics)
     app.router.add_post("/api/{operation}", admin.operate)
     return app
+
+
+class AdminRunner(web.AppRunner):
+    """Runs the app on connections that answer in our form what is no request, too."""
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made.request_handler, request_factory=made.request_factory, **self._kwargs)
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(RequestHandler):
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  # it repeats the malformed line
+    ) -> web.StreamResponse:
+        if status >= 500:
+            logger.error("an admin request failed", exc_info=exc)
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun")
+        response = _json(status, {"detail": HTTPStatus(status).phrase})
+        response.force_close()
+        return response
 
 
 @web.middleware

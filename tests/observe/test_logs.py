@@ -51,7 +51,7 @@ def test_a_json_line_has_the_fields_of_a_record():
     assert written.text().count("\n") == 1
     assert fields.pop("time").endswith("Z")
     assert fields.pop("worker") > 0
-    assert fields.pop("traceback").endswith("KeyError: 'absent'")
+    assert fields.pop("traceback").endswith("\nKeyError")
     assert fields == {
         "level": "error",
         "logger": "gateway.test",
@@ -109,8 +109,7 @@ def test_no_canary_in_message_or_traceback(written, error):
         written.logger.exception("failed: %s", error)
 
     assert CANARY not in written.text()
-    assert "***" in written.text()
-    assert "Traceback" in written.text()
+    assert type(error).__name__ in written.text().partition("Traceback")[2]
 
 
 @pytest.mark.parametrize(
@@ -193,4 +192,7 @@ def test_what_is_uncaught_goes_through_the_log_and_loses_its_secrets(crash):
     assert CANARY not in done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     assert len(lines) == 1
-    assert "pk_***" in lines[0].get("traceback", lines[0]["message"])
+    if crash == CRASHES["warning"]:
+        assert "pk_***" in lines[0]["message"]
+    else:
+        assert lines[0]["traceback"].endswith("\nValueError")
