@@ -83,6 +83,16 @@ class HeadersTooLarge(BadRequest):
         super().__init__("Request Header Fields Too Large")
 
 
+class RequestTimeout(BadRequest):
+    """408: the client stopped amid its request (RFC 9110 §15.5.9)."""
+
+    status = 408
+    reason = "request_timeout"
+
+    def __init__(self) -> None:
+        super().__init__("Request Timeout")
+
+
 class PayloadTooLarge(BadRequest):
     """413: the body is longer than the route takes (RFC 9110 §15.5.14)."""
 

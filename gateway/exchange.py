@@ -18,7 +18,7 @@ from aiohttp import StreamReader
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.errors import BadRequest, ClientGone, PayloadTooLarge
+from gateway.errors import BadRequest, ClientGone, PayloadTooLarge, RequestTimeout
 
 if TYPE_CHECKING:
     from gateway.limits import Decision
@@ -28,16 +28,6 @@ if TYPE_CHECKING:
 # answer: without an end to both, a few clients could hold every connection.
 BODY_SECONDS = 60.0
 STALLED_SECONDS = 120.0
-
-
-class RequestTimeout(BadRequest):
-    """408: the client stopped amid its request (RFC 9110 §15.5.9)."""
-
-    status = 408
-    reason = "request_timeout"
-
-    def __init__(self) -> None:
-        super().__init__("Request Timeout")
 
 
 class RouteLabels(Protocol):

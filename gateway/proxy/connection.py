@@ -12,6 +12,7 @@ until the connection closes has ended: both are decided here.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from typing import Protocol
@@ -20,6 +21,8 @@ import httptools
 
 from gateway.errors import ClientGone, GatewayError, UpstreamFailed, UpstreamTimeout
 from gateway.exchange import STALLED_SECONDS
+
+logger = logging.getLogger("gateway.proxy")
 
 NEVER = float("inf")
 MAX_HEAD_BYTES = 256 * 1024  # and a read more
@@ -203,7 +206,9 @@ class UpstreamConnection(asyncio.Protocol):
             self._switched = True
             receiver.switched(data[upgrade.args[0] :])
             return
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            if isinstance(error, httptools.HttpParserCallbackError):
+                _log_defect(error.__context__)
             if not self._complete:
                 self.fail(UpstreamFailed(reason="upstream_bad_answer"))
                 return
@@ -298,3 +303,9 @@ class UpstreamConnection(asyncio.Protocol):
             self.answered = True
         elif self.status != 101:
             self._complete = True
+
+
+def _log_defect(error: BaseException | None) -> None:
+    """A callback of ours raises ValueError for a bad answer; anything else is a defect."""
+    if error is not None and not isinstance(error, ValueError):
+        logger.error("reading a backend's answer failed", exc_info=error)

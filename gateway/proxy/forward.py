@@ -21,10 +21,11 @@ from gateway.errors import (
     ClientGone,
     GatewayError,
     PayloadTooLarge,
+    RequestTimeout,
     UpstreamFailed,
     UpstreamTimeout,
 )
-from gateway.exchange import Exchange, RequestTimeout
+from gateway.exchange import Exchange
 from gateway.limits import ClientAddresses
 from gateway.proxy.answer import connection_line
 from gateway.proxy.connection import UpstreamConnection
