@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from backend import OK, RawBackend, Received
 from harness import Running, open_gateway, read_answer, route, upstream
 from redis_process import eventually
@@ -24,13 +23,6 @@ SMUGGLED = b"GET /smuggled HTTP/1.1\r\n" + HEAD + b"\r\n"
 CREDENTIALS = b'{"api_key": "k", "api_secret": "s"}'
 WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n"
 SETTINGS: dict[str, Any] = {"rate_limit": {"requests": 100_000}}
-
-
-@pytest.fixture(
-    params=[asyncio.DefaultEventLoopPolicy, uvloop.EventLoopPolicy], ids=["asyncio", "uvloop"]
-)
-def event_loop_policy(request: pytest.FixtureRequest) -> Any:
-    return request.param()
 
 
 @pytest.fixture
