@@ -11,7 +11,6 @@ Everything listens on 127.0.0.1, runs for seconds, and is ended by its process i
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -29,7 +28,6 @@ from pathlib import Path
 PROXY_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 32
 BODY_BYTES = 1500
-RESULTS = Path(__file__).parent / "results" / "throughput.json"
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
@@ -163,10 +161,6 @@ def report(rates: dict[str, list[float]]) -> None:
         spread = f"{min(values):,.0f} to {max(values):,.0f}"
         ratio = medians[name] / medians["nginx"]
         print(f"  {name:8} {medians[name]:>9,.0f} req/s   {spread:>20}   {ratio:.2f} x nginx")
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(
-        json.dumps({"requests_per_second": rates, "medians": medians}, indent=1) + "\n"
-    )
 
 
 if __name__ == "__main__":

@@ -68,6 +68,13 @@ class ClientConnection(RequestHandler):
         self.secure = transport.get_extra_info("sslcontext") is not None
         super().connection_made(transport)
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        payload = self.payload
+        if payload is not None and not payload.is_eof() and payload.exception() is None:
+            # aiohttp would wait on for what is left of a body whose request has been answered.
+            payload.set_exception(TimeoutError())
+
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         messages, waiter = self._messages, self._waiter

@@ -68,7 +68,7 @@ class AdminSettings(Model):
 
 class StoreSettings(Model):
     url: StoreUrl = Field(default="memory://", repr=False)
-    """memory:// (for trying out), redis://, rediss://, unix://, redis+sentinel://, redis+cluster://."""
+    """memory:// (for trying out), redis://, rediss://, unix:// or redis+sentinel://."""
     prefix: Name = "gw"
     """Begins the name of every key in Redis."""
     timeout: Number = Field(default=0.05, gt=0)

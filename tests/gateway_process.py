@@ -31,8 +31,8 @@ VAULT_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 SECRETS = {"GATEWAY_TOKEN_SECRET": TOKEN_SECRET, "GATEWAY_VAULT_KEY": VAULT_KEY}
 MODULE = ("-m", "gateway")
 
-_LISTENING = re.compile(r"listening on https?://[^ \"]*:(\d+)")
-_ADMIN = re.compile(r"admin listener on http://[^ \"]*:(\d+)")
+_LISTENING = re.compile(r"listening on https?://[^\s\"]*:(\d+)")
+_ADMIN = re.compile(r"admin listener on http://[^\s\"]*:(\d+)")
 _READY = re.compile(r"worker (\d+) \(pid (\d+)\) is ready")
 
 

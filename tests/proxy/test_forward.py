@@ -386,3 +386,18 @@ async def test_an_early_answer_ends_the_upload(gateway, backend) -> None:
     answer = await gateway.talk(head, b"x" * 1000)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"Connection: close" in answer
+
+
+async def test_a_client_that_leaves_after_a_refusal_amid_its_body_is_let_go(
+    backend, tmp_path
+) -> None:
+    routes = {"upstreams": upstream(backend.url), "routes": [route(max_body=10)]}
+    async with open_gateway(tmp_path, routes) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(b"POST /x HTTP/1.1\r\n" + HEAD + b"Content-Length: 1000\r\n\r\nsome")
+        assert (await read_answer(reader)).startswith(b"HTTP/1.1 413")
+        assert gateway.listener.connections
+        writer.transport.abort()
+        async with asyncio.timeout(5):  # aiohttp lingers for ten
+            while gateway.listener.connections:
+                await asyncio.sleep(0.01)
