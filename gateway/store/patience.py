@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from time import monotonic
 
 LATE_SECONDS = 0.005  # a timer that fires later than this was kept waiting by our own work
-MOST_TIMES = 4  # all in all, this many times what was allowed
+MOST_EXTENSIONS = 8  # then it is over, however busy we are
 
 
 @asynccontextmanager
@@ -23,13 +23,15 @@ async def patience(seconds: float) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
     started = monotonic()
     allowed_seconds = seconds
+    extensions = 0
     timer: asyncio.TimerHandle | None = None
 
     def fire() -> None:
-        nonlocal allowed_seconds, timer
+        nonlocal allowed_seconds, extensions, timer
         elapsed_seconds = monotonic() - started
         late_seconds = elapsed_seconds - allowed_seconds
-        if late_seconds > LATE_SECONDS and elapsed_seconds < MOST_TIMES * seconds:
+        if late_seconds > LATE_SECONDS and extensions < MOST_EXTENSIONS:
+            extensions += 1
             allowed_seconds = elapsed_seconds + min(late_seconds, seconds)
         elif late_seconds >= 0:
             timeout.reschedule(loop.time())
