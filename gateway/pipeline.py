@@ -154,10 +154,13 @@ class Gateway:
     def match(self, exchange: Exchange) -> Route:
         """The route, kept in the exchange for everything that follows."""
         host, path = exchange.headers.get("Host", ""), exchange.path
-        route = None
         if is_preflight(exchange):
-            route = next((r for r in self.table.match_path(host, path) if r.cors), None)
-        if route is None:
+            asked = exchange.headers["Access-Control-Request-Method"]
+            speaking = [route for route in self.table.match_path(host, path) if route.cors]
+            # The one that the request itself will meet; else any, which then lists what it takes.
+            speaking.sort(key=lambda route: asked not in route.allow.split(", "))
+            route = speaking[0] if speaking else self.table.match("OPTIONS", host, path)
+        else:
             route = self.table.match(exchange.method, host, path)
         exchange.route = route
         if route.cors is not None:

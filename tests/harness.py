@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gateway.build import Parts, build_gateway, open_parts
 from gateway.listener import Listener
 from gateway.observe.access_log import AccessLog
@@ -84,8 +82,8 @@ async def open_gateway(
 ) -> AsyncIterator[Running]:
     environ = ENVIRON | (environ or {})
     settings_path, routes_path = folder / "gateway.yaml", folder / "routes.yaml"
-    settings_path.write_text(yaml.safe_dump(settings or {}))
-    routes_path.write_text(yaml.safe_dump({"version": 1, **routes}))
+    settings_path.write_text(json.dumps(settings or {}))  # JSON is YAML
+    routes_path.write_text(json.dumps({"version": 1, **routes}))
     loaded = load_settings(settings_path, environ)
     route_file = load_routes(routes_path, loaded, environ)
     log_path = folder / "access.log"

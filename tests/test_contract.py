@@ -538,3 +538,28 @@ async def test_a_preflight_is_answered_before_the_pattern_and_counted(backend, t
         async with session.get("/stock/v1/klines", headers=origin) as answer:
             assert answer.status == 401  # and a script may read that it was
             assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+
+
+async def test_a_preflight_meets_the_route_that_its_request_will_meet(backend, tmp_path) -> None:
+    other = CORS | {"origins": ["https://admin.example.com"]}
+    table = [
+        route("/things", methods=["GET"], name="read", cors=CORS),
+        route("/things", methods=["POST"], name="write", cors=other),
+        route("/things", methods=["DELETE"], name="remove", cors=False),
+    ]
+    async with (
+        open_gateway(tmp_path, {"upstreams": upstream(backend.url), "routes": table}) as running,
+        aiohttp.ClientSession(running.url) as session,
+    ):
+        for asked, origin, methods in [
+            ("GET", "https://app.example.com", "GET, HEAD"),
+            ("POST", "https://admin.example.com", "POST"),
+        ]:
+            asks = {"Origin": origin, "Access-Control-Request-Method": asked}
+            async with session.options("/things", headers=asks) as answer:
+                assert answer.headers["Access-Control-Allow-Origin"] == origin
+                assert answer.headers["Access-Control-Allow-Methods"] == methods
+        asks = {"Origin": "https://app.example.com", "Access-Control-Request-Method": "DELETE"}
+        async with session.options("/things", headers=asks) as answer:
+            assert "DELETE" not in answer.headers["Access-Control-Allow-Methods"]
+    assert backend.requests == []
