@@ -221,7 +221,10 @@ class Exchange:
         Raises ClientGone, and BadRequest for a body that is not framed as it should be.
         """
         try:
-            return await self.payload.readany()
+            piece = await self.payload.readany()
+            if not piece and (broken := self.payload.exception()) is not None:
+                raise broken
+            return piece
         except Exception as error:  # noqa: BLE001  # aiohttp has several for a broken body
             if self.gone or isinstance(error, ConnectionError):
                 raise ClientGone from None
@@ -235,5 +238,15 @@ class Exchange:
     def _cancel(self, _exc: BaseException) -> None:
         if self.cancel is not None:
             self.cancel()
-        if not self.payload.is_eof():  # nobody else tells those who wait for the rest of it
-            self.payload.set_exception(ConnectionResetError())
+        break_off(self.payload, ConnectionResetError())
+
+
+def break_off(payload: StreamReader, error: Exception) -> None:
+    """End a body that will not come whole, and tell those who wait for the rest of it.
+
+    Its end is said beside the error: aiohttp's reader, once woken by the end of a chunk, looks for
+    bytes or the end, not for an error that came in the same moment, and would wait forever.
+    """
+    if not payload.is_eof():
+        payload.set_exception(error)
+        payload.feed_eof()

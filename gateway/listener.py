@@ -19,7 +19,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.errors import BadRequest, HeadersTooLarge, RequestLineTooLong
-from gateway.exchange import STALLED_SECONDS, Exchange, Flow
+from gateway.exchange import STALLED_SECONDS, Exchange, Flow, break_off
 from gateway.pipeline import Gateway, Written
 from gateway.settings import BoundsSettings
 
@@ -70,10 +70,9 @@ class ClientConnection(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        payload = self.payload
-        if payload is not None and not payload.is_eof() and payload.exception() is None:
+        if self.payload is not None:
             # aiohttp would wait on for what is left of a body whose request has been answered.
-            payload.set_exception(TimeoutError())
+            break_off(self.payload, TimeoutError())
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -92,8 +91,8 @@ class ClientConnection(RequestHandler):
     def _break_body(self) -> None:
         """The parser has given up; tell those who wait for the rest of a body. It does not."""
         payload = self._messages[-2][1] if len(self._messages) > 1 else self.payload
-        if payload is not None and not payload.is_eof():
-            payload.set_exception(TimeoutError())  # the kind that aiohttp does not log
+        if payload is not None:
+            break_off(payload, TimeoutError())  # the kind that aiohttp does not log
 
     def pause_writing(self) -> None:
         super().pause_writing()

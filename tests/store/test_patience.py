@@ -13,7 +13,7 @@ async def test_what_never_ends_is_ended() -> None:
 
 
 async def test_an_answer_that_lay_waiting_while_the_loop_was_busy_is_taken() -> None:
-    reader, writer = await _pair()
+    reader, writer, _other = await _pair()
     writer.write(b"answer\n")
     async with patience(0.02):
         asyncio.get_running_loop().call_soon(time.sleep, 0.06)  # our own work, three times as long
@@ -35,12 +35,13 @@ async def test_a_busy_loop_is_no_excuse_for_ever() -> None:
     busy.cancel()
 
 
-async def _pair() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Both ends of a connection: what is written to the one is read from the other."""
-    accepted: asyncio.Future[asyncio.StreamReader] = asyncio.get_running_loop().create_future()
+async def _pair() -> tuple[asyncio.StreamReader, asyncio.StreamWriter, asyncio.StreamWriter]:
+    """A connection: what is written to the second is read from the first. The third keeps it."""
+    accepted = asyncio.get_running_loop().create_future()
     server = await asyncio.start_server(
-        lambda reader, _writer: accepted.set_result(reader), "127.0.0.1", 0
+        lambda *streams: accepted.set_result(streams), "127.0.0.1", 0
     )
     _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     server.close()
-    return await accepted, writer
+    reader, other = await accepted
+    return reader, writer, other
