@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.cli.output import Failure
 from gateway.errors import GatewayError
+from gateway.proxy.headers import without_prefix
 from gateway.routefile import RouteFile, RouteSpec, own_endpoints
 from gateway.routespec import RouteLimit
 from gateway.routing import RouteTable
@@ -163,8 +164,5 @@ def _demands(route: RouteSpec) -> str:
 
 
 def _forwarded(route: RouteSpec, target: str) -> str:
-    """The target that the backend gets, as `proxy/forward.py` makes it."""
-    if route.strip_prefix is None:
-        return target
-    rest = target.removeprefix(route.strip_prefix)
-    return rest if rest.startswith("/") else f"/{rest}"
+    """The target that the backend gets."""
+    return target if route.strip_prefix is None else without_prefix(target, route.strip_prefix)

@@ -35,6 +35,7 @@ from gateway.proxy.headers import (
     connection_names,
     forwarded_lines,
     request_lines,
+    without_prefix,
 )
 from gateway.proxy.pool import Pool, Target
 
@@ -149,13 +150,6 @@ class Forwarder:
                 b"\r\n",
             )
         )
-
-
-def without_prefix(target: str, prefix: str) -> str:
-    """`target` less as many segments as `prefix` has: a client may spell them with escapes."""
-    path, mark, query = target.partition("?")
-    rest = path.split("/", prefix.rstrip("/").count("/") + 1)[-1]
-    return f"/{rest}{mark}{query}"
 
 
 def _framing(exchange: Exchange) -> bytes:

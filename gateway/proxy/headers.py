@@ -44,6 +44,17 @@ ANSWERED_HERE = frozenset({REQUEST_ID, b"ratelimit", b"ratelimit-policy"})
 CORS_PREFIX = b"access-control-"
 
 
+def without_prefix(target: str, prefix: str) -> str:
+    """A request's target less as many segments as `prefix` has: escapes may spell them otherwise.
+
+    Where nothing is left, `/` is.
+    """
+    path, mark, query = target.partition("?")
+    first_left = prefix.count("/") + 1
+    rest = path.split("/", first_left)[first_left:]
+    return f"/{''.join(rest)}{mark}{query}"
+
+
 def request_drops(
     *, pass_credentials: bool, takes_authorization: bool, sets: Iterable[str]
 ) -> frozenset[bytes]:

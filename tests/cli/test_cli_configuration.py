@@ -172,6 +172,7 @@ def test_explain_says_route_demands_way_and_limits(files):
         (["PATCH", "/strategies/7"], {"demands": "nothing; not enforced, only reported"}),
         (["GET", "/files/a//../b"], {"route": "files", "target": "/files/a//../b"}),
         (["GET", "/api/v2/x?y"], {"route": "stripped", "target": "/v2/x?y"}),
+        (["GET", "/%61pi/v2/x"], {"route": "stripped", "target": "/v2/x"}),
         (["POST", "/orders/auth"], {"demands": "api_key and api_secret in the JSON body"}),
         (["POST", "/api-key/verify"], {"route": "api-key-verify", "upstream": None}),
         (["GET", "https://partner.example.com/a"], {"route": "partner"}),

@@ -40,6 +40,7 @@ async def gateway(backend: RawBackend, tmp_path: Path) -> AsyncIterator[Running]
         route("/ws", name="ws", websocket=True),
         route("/orders/auth", "body_credentials", name="orders", methods=["POST"]),
         route("/api/{rest...}", name="stripped", strip_prefix="/api"),
+        route("/whole", name="whole", strip_prefix="/whole"),
     ]
     async with open_gateway(
         tmp_path, {"upstreams": upstreams, "routes": routes}, SETTINGS
@@ -526,6 +527,8 @@ async def test_a_prefix_is_taken_off_however_it_is_spelled(
         (b"/api/x/y?z=/api/", b"/x/y?z=/api/"),
         (b"/%61pi/x?", b"/x?"),
         (b"/ap%69/%61pi/x", b"/%61pi/x"),
+        (b"/whole?x=1", b"/?x=1"),
+        (b"/%77hole", b"/"),
     ):
         await gateway.talk(b"GET " + target + b" HTTP/1.1\r\n" + HEAD + b"\r\n")
         assert backend.last.line.split()[1] == expected
