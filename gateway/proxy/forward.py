@@ -47,11 +47,11 @@ class Forwarder:
 
     __slots__ = (
         "_addresses",
-        "_connect_timeout",
         "_drops",
         "_preserve_host",
         "_set_lines",
         "_strip_prefix",
+        "connect_timeout",
         "max_body_bytes",
         "own_cors",
         "pool",
@@ -79,7 +79,7 @@ class Forwarder:
         self._preserve_host = preserve_host
         self._strip_prefix = strip_prefix
         self.max_body_bytes = max_body_bytes
-        self._connect_timeout = connect_timeout
+        self.connect_timeout = connect_timeout
         self.read_timeout = read_timeout
         self.own_cors = own_cors
 
@@ -89,7 +89,7 @@ class Forwarder:
         fresh = False
         while True:
             upstream, target, reused = await self.pool.acquire(
-                fresh=fresh, connect_timeout=self._connect_timeout
+                fresh=fresh, connect_timeout=self.connect_timeout
             )
             relay = Relay(exchange, upstream, self)
             try:

@@ -58,7 +58,7 @@ class Pool:
     ) -> None:
         self.name = name
         self.targets = tuple(Target(url) for url in targets)
-        self.connect_timeout = connect_timeout  # seconds
+        self._connect_timeout = connect_timeout  # seconds, of health checks; a route has its own
         self._health_path = health_path
         self._health_interval = health_interval  # seconds
         self._max_connections = max_connections
@@ -97,7 +97,7 @@ class Pool:
         return min(healthy, key=lambda target: len(target.active))
 
     async def acquire(
-        self, *, fresh: bool = False, connect_timeout: float | None = None
+        self, *, connect_timeout: float, fresh: bool = False
     ) -> tuple[UpstreamConnection, Target, bool]:
         """A connection, its target, and whether it was in use before.
 
@@ -113,7 +113,7 @@ class Pool:
                 return connection, target, True
         if len(self._owner) + self._connecting >= self._max_connections:
             raise UpstreamUnavailable
-        connection = await self._connect(target, connect_timeout or self.connect_timeout)
+        connection = await self._connect(target, connect_timeout)
         target.active.add(connection)
         return connection, target, False
 
@@ -185,7 +185,7 @@ class Pool:
         )
         writer = None
         try:
-            async with asyncio.timeout(max(self.connect_timeout, self._health_interval)):
+            async with asyncio.timeout(max(self._connect_timeout, self._health_interval)):
                 reader, writer = await asyncio.open_connection(
                     target.host, target.port, ssl=target.tls
                 )

@@ -30,15 +30,17 @@ class Tunneler:
         if not is_handshake(exchange):
             await self._forwarder.respond(exchange)
             return
-        pool = self._forwarder.pool
-        upstream, target, _ = await pool.acquire(fresh=True)
-        relay = TunnelRelay(exchange, upstream, self._forwarder)
+        forwarder = self._forwarder
+        upstream, target, _ = await forwarder.pool.acquire(
+            fresh=True, connect_timeout=forwarder.connect_timeout
+        )
+        relay = TunnelRelay(exchange, upstream, forwarder)
         try:
-            await relay.carry(self._forwarder.head(exchange, target, framing=SWITCHING))
+            await relay.carry(forwarder.head(exchange, target, framing=SWITCHING))
         finally:
             relay.finish()
             upstream.close()
-            pool.release(upstream)
+            forwarder.pool.release(upstream)
 
 
 def is_handshake(exchange: Exchange) -> bool:

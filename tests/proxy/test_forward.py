@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from backend import OK, RawBackend
 from harness import Running, open_gateway, read_answer, route, upstream
 
 HEAD = b"Host: api.example\r\n"
+WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n"
 
 
 @pytest.fixture
@@ -401,3 +403,18 @@ async def test_a_client_that_leaves_after_a_refusal_amid_its_body_is_let_go(
         async with asyncio.timeout(5):  # aiohttp lingers for ten
             while gateway.listener.connections:
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("handshake", [b"", WEBSOCKET], ids=["request", "handshake"])
+async def test_a_routes_own_time_for_connecting_counts(tmp_path, handshake) -> None:
+    with socket.socket() as full, socket.socket() as first:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)  # one connection waits in it; Linux lets the next ones hang
+        first.connect(full.getsockname())
+        routes = {
+            "upstreams": upstream(f"http://127.0.0.1:{full.getsockname()[1]}"),
+            "routes": [route(websocket=True, timeout={"connect": 0.1})],
+        }
+        async with open_gateway(tmp_path, routes) as gateway, asyncio.timeout(1.5):
+            request = b"GET /x HTTP/1.1\r\n" + HEAD + handshake + b"\r\n"
+            assert (await gateway.talk(request)).startswith(b"HTTP/1.1 504")
