@@ -4,12 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from gateway.cli.options import Output, OutputForm, example, group
 from gateway.cli.output import Failure, failures
-from gateway.demo.ports import DemoError, Ports
-from gateway.demo.run import run_check, run_demo
 
 app = group("Run the whole product here, with lines to try.")
 
@@ -36,6 +33,11 @@ def demo(
 
     Ctrl-C ends it all. Port 0 takes any free one, as --check does where none is given.
     """
+    from rich.console import Console  # noqa: PLC0415  # `--help` needs none of it
+
+    from gateway.demo.ports import DemoError, Ports  # noqa: PLC0415
+    from gateway.demo.run import run_check, run_demo  # noqa: PLC0415
+
     usual = Ports.free() if check else Ports()
     ports = Ports(
         gateway=usual.gateway if port is None else port,
