@@ -9,7 +9,6 @@ import http.client
 import json
 import logging
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from gateway.cli.configuration import read_settings
 from gateway.cli.options import Options
@@ -45,6 +44,7 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
         open_context,
     )
     from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
+    from gateway.store.redis import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
     logging.getLogger("gateway").addHandler(logging.NullHandler())
@@ -53,13 +53,11 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
             return await OPERATIONS[operation].run(context, **arguments)
     except BadArgument as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
-    except Refused as error:
-        raise Failure(str(error)) from None
-    except ConfigurationError as error:
+    except (Refused, ConfigurationError) as error:
         raise Failure(str(error)) from None
     except StoreUnavailable as error:
         raise Failure(
-            f"the store at {without_credentials(settings.store.url)} can't be asked"
+            f"the store at {where(settings.store.url)} can't be asked"
             f"{reason(error)}; start Redis, or set store.url to where it runs"
         ) from None
     except GatewayError as error:
@@ -110,12 +108,6 @@ def not_a_gateway(where: str) -> Failure:
     return Failure(
         f"what answers on {where} is no gateway; set admin.host and admin.port to those of yours"
     )
-
-
-def without_credentials(url: str) -> str:
-    """A store's URL as it may be shown: no user, no password, no query."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def reason(error: BaseException) -> str:

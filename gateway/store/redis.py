@@ -90,7 +90,7 @@ class Store:
             changes.came_up()
         else:
             pool = client.connection_pool
-            channel = Channel(pool.make_connection, changes, version_key, _where(settings.url))
+            channel = Channel(pool.make_connection, changes, version_key, where(settings.url))
             try:
                 await channel.start(max(timeout_seconds, CONNECT_SECONDS))
             except ConfigurationError:
@@ -252,7 +252,7 @@ def _sentinel_client(rest: str, options: dict[str, Any]) -> Client:
     )
 
 
-def _where(url: str) -> str:
-    """The address without user, password and options: fit for a log."""
+def where(url: str) -> str:
+    """A store's URL without user, password and options: fit to be shown."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"

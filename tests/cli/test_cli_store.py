@@ -182,9 +182,12 @@ def test_a_refusal_is_1_a_wrong_argument_2_both_in_one_sentence(gateway, words, 
         assert list(json.loads(line)) == ["error"]
 
 
-def test_a_redis_that_is_away_is_told_once_without_its_password(tmp_path, redis_process):
+@pytest.mark.parametrize("credentials", ["user:canary@", ":1/canary@"])
+def test_a_redis_that_is_away_is_told_once_without_its_password(
+    tmp_path, redis_process, credentials
+):
     redis_process.kill()
-    url = redis_process.url.replace("redis://", "redis://user:canary@")
+    url = redis_process.url.replace("redis://", f"redis://{credentials}")
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "keys", "list", "--output", "json"],
         capture_output=True,
