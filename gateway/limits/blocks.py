@@ -1,13 +1,10 @@
 """The blocks of one policy in Redis, for operators: list them, lift one."""
 
 import math
-from datetime import UTC, datetime
 from typing import TypedDict
 
 from gateway.store.redis import Store
-
-KEYS_A_CALL = 500
-ISO_UTC = "%Y-%m-%dT%H:%M:%S"  # without offset, as all of the platform's times
+from gateway.store.times import iso_utc
 
 
 class Blocked(TypedDict):
@@ -24,20 +21,17 @@ async def blocked_now(store: Store, prefix: str) -> list[Blocked]:
     Raises StoreUnavailable.
     """
     ends: dict[str, int] = {}
-    cursor = 0
-    while True:
+    async for keys in store.scan(f"{prefix}*"):
         async with store.guard():
-            cursor, keys = await store.client.scan(cursor, f"{prefix}*", count=KEYS_A_CALL)
-            values = await store.client.mget(keys) if keys else []
-            seconds, microseconds = await store.client.time()
+            values = await store.client.mget(keys)
         ends.update((k, int(v)) for k, v in zip(keys, values, strict=True) if v is not None)
-        if cursor == 0:
-            break
+    async with store.guard():
+        seconds, microseconds = await store.client.time()
     now = seconds * 1000 + microseconds // 1000
     return [
         Blocked(
             ip=key.removeprefix(prefix),
-            blocked_until=datetime.fromtimestamp(end // 1000, UTC).strftime(ISO_UTC),
+            blocked_until=iso_utc(end // 1000),
             seconds_left=math.ceil((end - now) / 1000),
         )
         for key, end in sorted(ends.items())

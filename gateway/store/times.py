@@ -7,8 +7,6 @@ fraction, an offset); what the gateway writes is always in the one form.
 from datetime import UTC, datetime
 from functools import lru_cache
 
-ISO_UTC = "%Y-%m-%dT%H:%M:%S"
-
 
 @lru_cache(maxsize=8192)
 def unix_seconds(text: str) -> float:
@@ -20,7 +18,7 @@ def unix_seconds(text: str) -> float:
 
 
 def iso_utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime(ISO_UTC)
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def has_passed(text: str | None, now: float) -> bool:
