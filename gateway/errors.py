@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import TypedDict
 
 REALM = "primit"
+BEARER = f'Bearer realm="{REALM}"'  # what a 401 or 403 about a token asks for (RFC 6750 §3)
+INVALID_TOKEN = f'{BEARER}, error="invalid_token"'
 
 
 class Fault(StrEnum):

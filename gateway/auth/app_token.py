@@ -8,15 +8,13 @@ import time
 from collections.abc import Callable
 
 from gateway.auth.base import Authenticator, identity
-from gateway.errors import REALM, Forbidden, Unauthenticated
+from gateway.errors import BEARER, Forbidden, Unauthenticated
 from gateway.exchange import Exchange, Identity
-from gateway.identity.tokens import AppTokens
+from gateway.identity.tokens import AppTokens, refused
 from gateway.identity.users import Users
 from gateway.store.plans import Plans
 
-CHALLENGE = f'Bearer realm="{REALM}"'
-INVALID = f'{CHALLENGE}, error="invalid_token"'
-REPEATED = f'{CHALLENGE}, error="invalid_request"'
+REPEATED = f'{BEARER}, error="invalid_request"'
 
 
 class AppToken(Authenticator):
@@ -42,12 +40,10 @@ class AppToken(Authenticator):
         claims = self._tokens.verify(_bearer(exchange))
         user = await self._users.get(claims.user_id)
         if user is None or claims.issued_at < (user.tokens_valid_after or 0):
-            raise Unauthenticated(
-                "Invalid or expired token", reason="revoked_token", challenge=INVALID
-            )
+            raise refused("revoked_token")
         if not self._scope <= claims.scope:
             needed = " ".join(sorted(self._scope))
-            challenge = f'{CHALLENGE}, error="insufficient_scope", scope="{needed}"'
+            challenge = f'{BEARER}, error="insufficient_scope", scope="{needed}"'
             raise Forbidden(
                 "The token does not have the scope this endpoint requires",
                 reason="insufficient_scope",
@@ -67,5 +63,5 @@ def _bearer(exchange: Exchange) -> str:
     scheme, _, token = sent[0].partition(" ") if sent else ("", "", "")
     token = token.strip(" ")
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("Not authenticated", reason="missing_token", challenge=CHALLENGE)
+        raise Unauthenticated("Not authenticated", reason="missing_token", challenge=BEARER)
     return token

@@ -23,7 +23,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from gateway.errors import DependencyUnavailable, Invalid
 from gateway.jsonbody import parse_object
 
-log = logging.getLogger("gateway.identity")
+logger = logging.getLogger("gateway.identity")
 
 FETCH_TIMEOUT_SECONDS = 5.0
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -103,7 +103,7 @@ class ProviderKeys(Generic[Key]):
             self._next_fetch = self._clock() + (
                 REFETCH_SECONDS if self._keys else FIRST_FETCH_SECONDS
             )
-            log.warning("no keys from %s: %s", self._url, _cause(error))
+            logger.warning("no keys from %s: %s", self._url, _cause(error))
         else:
             self._failed = False
             now = self._clock()

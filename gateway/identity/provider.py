@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from gateway.errors import Unauthenticated
+from gateway.errors import INVALID_TOKEN, Unauthenticated
 from gateway.jsonbody import normal_email
 
-CHALLENGE = 'Bearer realm="primit", error="invalid_token"'  # RFC 6750 §3
 CLOCK_SKEW_SECONDS = 60
 MAX_TOKEN_LENGTH = 16 * 1024  # characters; real ones have 1 to 2 thousand
 MAX_SUBJECT_LENGTH = 255  # OpenID Connect Core §2
@@ -42,7 +41,7 @@ def refused(refusal: Refusal = Refusal.INVALID) -> Unauthenticated:
         if refusal is Refusal.EMAIL_NOT_VERIFIED
         else "Invalid or expired token"
     )
-    return Unauthenticated(detail, reason=refusal.value, challenge=CHALLENGE)
+    return Unauthenticated(detail, reason=refusal.value, challenge=INVALID_TOKEN)
 
 
 def proven_identity(claims: dict[str, Any], *, email_required: bool) -> ProvenIdentity:

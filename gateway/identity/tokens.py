@@ -20,7 +20,7 @@ from typing import Any
 
 import jwt
 
-from gateway.errors import DependencyUnavailable, Unauthenticated
+from gateway.errors import INVALID_TOKEN, DependencyUnavailable, Unauthenticated
 from gateway.identity import jose
 from gateway.identity.users import User
 from gateway.settings import AppTokenSettings
@@ -30,7 +30,6 @@ VERSION = 1
 DEFAULT_SCOPE = "user"
 CLOCK_SKEW_SECONDS = 30  # between gateways: for iat and nbf, not for exp
 REMEMBERED_TOKENS = 100_000
-CHALLENGE = 'Bearer realm="primit", error="invalid_token"'  # RFC 6750 §3
 
 _USER_ID = re.compile(r"[1-9][0-9]{0,17}")
 _REQUIRED = ["iss", "aud", "sub", "iat", "nbf", "exp", "jti", "scope", "ver"]
@@ -90,7 +89,7 @@ class AppTokens:
     def verify(self, token: str) -> Claims:
         """What `token` says. Raises Unauthenticated."""
         if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
-            raise _refused()
+            raise refused()
         digest = sha256(token.encode()).digest()
         claims = self._verified.get(digest)
         if claims is None:
@@ -100,7 +99,7 @@ class AppTokens:
                 self._verified.popitem(last=False)
         elif claims.expires_at <= self._clock():
             del self._verified[digest]
-            raise _refused("expired_token")
+            raise refused("expired_token")
         else:
             self._verified.move_to_end(digest)
         return claims
@@ -111,7 +110,7 @@ class AppTokens:
             unverified = jose.read(token, max_length=MAX_TOKEN_LENGTH)
             secret = usable.get(unverified.key_id)
             if secret is None:
-                raise _refused()
+                raise refused()
             claims = jwt.decode(
                 token,
                 secret,
@@ -129,7 +128,7 @@ class AppTokens:
             )
             return self._judge_claims(claims)
         except (jwt.PyJWTError, jose.MalformedTokenError):
-            raise _refused() from None
+            raise refused() from None
 
     def _judge_claims(self, claims: dict[str, Any]) -> Claims:
         now = self._clock()
@@ -144,9 +143,9 @@ class AppTokens:
             or type(claims["ver"]) is not int
             or claims["ver"] != VERSION
         ):
-            raise _refused()
+            raise refused()
         if expires_at <= now:
-            raise _refused("expired_token")
+            raise refused("expired_token")
         return Claims(int(user_id), expires_at, issued_at, token_id, frozenset(scope.split()))
 
     def _usable_secrets(self) -> dict[str, bytes]:
@@ -155,5 +154,6 @@ class AppTokens:
         return self._secrets
 
 
-def _refused(reason: str = "invalid_token") -> Unauthenticated:
-    return Unauthenticated("Invalid or expired token", reason=reason, challenge=CHALLENGE)
+def refused(reason: str = "invalid_token") -> Unauthenticated:
+    """The 401 for an app token, whatever is wrong with it."""
+    return Unauthenticated("Invalid or expired token", reason=reason, challenge=INVALID_TOKEN)

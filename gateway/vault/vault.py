@@ -23,7 +23,7 @@ from gateway.vault.binance import Binance, sendable
 from gateway.vault.encryption import Credentials, MasterKeys, UndecryptableError
 from gateway.vault.records import INVALID, UNVERIFIED, VERIFIED, VaultRecord, VaultRecords
 
-log = logging.getLogger("gateway.vault")
+logger = logging.getLogger("gateway.vault")
 
 
 class Verification(Enum):
@@ -124,7 +124,7 @@ class Vault:
             return self._master_keys.open(record.email, record.master_key_id, record.ciphertext)
         except UndecryptableError as error:
             local, _, domain = record.email.partition("@")
-            log.error(
+            logger.error(
                 "vault record of %s***@%s can't be opened with master key %r: %s",
                 local[0],
                 domain,
