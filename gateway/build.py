@@ -7,6 +7,7 @@ its counters. After this, no request looks anything up by name.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Literal
 
 from aiohttp import ClientSession
 
@@ -33,9 +34,17 @@ from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
 from gateway.proxy.pool import Pool
 from gateway.proxy.tunnel import Tunneler
-from gateway.routefile import OWN_ENDPOINTS, RouteFile, RouteSpec, UpstreamSpec, own_endpoints
+from gateway.routefile import RouteFile
+from gateway.routespec import (
+    OWN_ENDPOINTS,
+    OwnEndpoint,
+    OwnName,
+    RouteSpec,
+    UpstreamSpec,
+    own_endpoints,
+)
 from gateway.routing import Match, RouteTable
-from gateway.settings import Settings
+from gateway.settings import CorsSettings, Settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
@@ -172,7 +181,7 @@ def _pool(name: str, spec: UpstreamSpec) -> Pool:
 
 
 def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
-    cors = _cors(parts.settings, spec)
+    cors = _cors(parts.settings.cors if spec.cors is None else spec.cors)
     sets = {name: secret.get_secret_value() for name, secret in upstream.headers.items() if secret}
     timeout = spec.timeout or upstream.timeout
     forwarder = Forwarder(
@@ -248,9 +257,8 @@ def _limiter(parts: Parts, policy: Policy) -> Limiter:
     return limiter
 
 
-def _cors(settings: Settings, spec: RouteSpec) -> Cors | None:
-    cors = settings.cors if spec.cors is None else spec.cors
-    return Cors(cors.origins, cors.headers, cors.max_age) if cors else None
+def _cors(policy: CorsSettings | Literal[False] | None) -> Cors | None:
+    return Cors(policy.origins, policy.headers, policy.max_age) if policy else None
 
 
 def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:
@@ -259,58 +267,52 @@ def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Ro
     It is there for every host that a route names, so that no route takes it away; what is not
     configured is a 404 there, and not some catch-all route's.
     """
-    own = dict(_own_endpoints(parts))
+    own = {endpoint.claims.path: _own(parts, endpoint) for endpoint in OWN_ENDPOINTS}
     for match in own_endpoints(route_file.routes):
-        route = own.get(match.path)
-        if route is None:
-            route = _own(parts, UNMATCHED, NO_PATTERN, match.path, _absent)[1]
-        yield match, route
+        yield match, own[match.path]
 
 
-def _own_endpoints(parts: Parts) -> Iterator[tuple[str, Route]]:
+def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     settings = parts.settings
-    yield _own(parts, "status", "public", "/", _status)
-    yield _own(parts, "health", "public", "/health", _health)
-    google, apple, vault = settings.google, settings.apple, settings.vault
-    if google.audiences:
-        by_google = GoogleVerifier(parts.session, google.certificates_url, google.audiences)
-        parts.verifiers.append(by_google)
-        respond = GoogleSignIn(by_google, parts.users, parts.tokens).respond
-        yield _own(parts, "sign-in-google", "app_token", "/auth/mobile/google", respond)
-    if apple.audiences:
-        by_apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
-        parts.verifiers.append(by_apple)
-        respond = AppleSignIn(by_apple, parts.users, parts.tokens).respond
-        yield _own(parts, "sign-in-apple", "app_token", "/auth/mobile/apple", respond)
-    if any(key.secret is not None for key in vault.encryption_keys):
-        for name, path, endpoint in (
-            ("api-key-verify", "/api-key/verify", VerifyKey(parts.vault).respond),
-            ("api-key-status", "/api-key/status/{email}", KeyStatus(parts.vault).respond),
-        ):
-            limiter = _limiter(parts, Policy(name, vault.requests, vault.window, 0))
-            yield _own(parts, name, "registered_key", path, endpoint, limiter)
-
-
-def _own(
-    parts: Parts,
-    name: str,
-    pattern: str,
-    path: str,
-    respond: Responder,
-    limiter: Limiter | None = None,
-) -> tuple[str, Route]:
-    cors = parts.settings.cors
-    match = next(match for match in OWN_ENDPOINTS if match.path == path)
-    return path, Route(
+    is_on = endpoint.is_on(settings)
+    name, pattern = (endpoint.name, endpoint.auth) if is_on else (UNMATCHED, NO_PATTERN)
+    limiter = None
+    if is_on and endpoint.has_limit:
+        policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
+        limiter = _limiter(parts, policy)
+    return Route(
         name=name,
         pattern=pattern,
         authenticator=Public(),
-        respond=respond,
+        respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
-        allow=", ".join(sorted(match.served or ())),
+        allow=", ".join(sorted(endpoint.claims.served or ())),
         limiter=limiter,
-        cors=Cors(cors.origins, cors.headers, cors.max_age) if cors else None,
+        cors=_cors(settings.cors),
     )
+
+
+def _responder(parts: Parts, name: OwnName) -> Responder:
+    settings = parts.settings
+    match name:
+        case "status":
+            return _status
+        case "health":
+            return _health
+        case "api-key-verify":
+            return VerifyKey(parts.vault).respond
+        case "api-key-status":
+            return KeyStatus(parts.vault).respond
+        case "sign-in-google":
+            google = settings.google
+            by_google = GoogleVerifier(parts.session, google.certificates_url, google.audiences)
+            parts.verifiers.append(by_google)
+            return GoogleSignIn(by_google, parts.users, parts.tokens).respond
+        case "sign-in-apple":
+            apple = settings.apple
+            by_apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
+            parts.verifiers.append(by_apple)
+            return AppleSignIn(by_apple, parts.users, parts.tokens).respond
 
 
 async def _absent(_exchange: Exchange) -> Answer:

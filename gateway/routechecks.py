@@ -55,9 +55,9 @@ def _check_route(
     if spec.websocket and spec.methods is not None and "GET" not in spec.methods:
         complain("websocket", "needs GET among the methods: an upgrade is a GET")
     if draft.sound("path"):
-        own = next((own for own in OWN_ENDPOINTS if _claims(spec.path, own.path)), None)
+        own = next((own for own in OWN_ENDPOINTS if _claims(spec.path, own.claims.path)), None)
         if own is not None:
-            complain("path", f"is the gateway's own ('{own.path}'); choose another")
+            complain("path", f"is the gateway's own ('{own.claims.path}'); choose another")
         if draft.sound("strip_prefix") and spec.strip_prefix is not None:
             prefix, path = segments(spec.strip_prefix), segments(spec.path)
             if "{" in spec.strip_prefix or path[: len(prefix)] != prefix:

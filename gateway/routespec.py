@@ -4,7 +4,7 @@ Terms: a *route* claims requests and says who may pass; an *upstream* is a backe
 the addresses where it runs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -27,36 +27,87 @@ from gateway.fields import (
     UrlPath,
 )
 from gateway.routing import Match, host_name
-from gateway.settings import CorsSettings
+from gateway.settings import CorsSettings, Settings
 from gateway.yamlfile import Loc
 
 Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_token"]
 BODY_PATTERNS = frozenset({"body_credentials", "registered_key"})  # they read the body, all of it
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 
-# What the gateway answers itself. No route may claim these.
+OwnName = Literal[
+    "status",
+    "health",
+    "api-key-verify",
+    "api-key-status",
+    "sign-in-google",
+    "sign-in-apple",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnEndpoint:
+    """What the gateway answers itself. `demands` is what it asks of the client.
+
+    `switched_by` names the setting without which it is a 404; `has_limit`: the one of `vault`.
+    """
+
+    name: OwnName
+    auth: Auth
+    claims: Match
+    demands: str = "nothing"
+    switched_by: Literal["google.audiences", "apple.audiences", "vault.encryption_keys"] | None = (
+        None
+    )
+    has_limit: bool = False
+
+    def is_on(self, settings: Settings) -> bool:
+        match self.switched_by:
+            case None:
+                return True
+            case "google.audiences":
+                return bool(settings.google.audiences)
+            case "apple.audiences":
+                return bool(settings.apple.audiences)
+            case "vault.encryption_keys":
+                return any(key.secret is not None for key in settings.vault.encryption_keys)
+
+
+# No route may claim these.
 OWN_ENDPOINTS = (
-    Match("/", frozenset({"GET"})),
-    Match("/health", frozenset({"GET"})),
-    Match("/api-key/verify", frozenset({"POST"})),
-    Match("/api-key/status/{email}", frozenset({"GET"})),
-    Match("/auth/mobile/google", frozenset({"POST"})),
-    Match("/auth/mobile/apple", frozenset({"POST"})),
+    OwnEndpoint("status", "public", Match("/", frozenset({"GET"}))),
+    OwnEndpoint("health", "public", Match("/health", frozenset({"GET"}))),
+    OwnEndpoint(
+        "api-key-verify",
+        "registered_key",
+        Match("/api-key/verify", frozenset({"POST"})),
+        demands="email in the JSON body",
+        switched_by="vault.encryption_keys",
+        has_limit=True,
+    ),
+    OwnEndpoint(
+        "api-key-status",
+        "registered_key",
+        Match("/api-key/status/{email}", frozenset({"GET"})),
+        switched_by="vault.encryption_keys",
+        has_limit=True,
+    ),
+    OwnEndpoint(
+        "sign-in-google",
+        "app_token",
+        Match("/auth/mobile/google", frozenset({"POST"})),
+        demands="id_token in the JSON body",
+        switched_by="google.audiences",
+    ),
+    OwnEndpoint(
+        "sign-in-apple",
+        "app_token",
+        Match("/auth/mobile/apple", frozenset({"POST"})),
+        demands="identity_token in the JSON body",
+        switched_by="apple.audiences",
+    ),
 )
 # Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
-OWN_NAMES = frozenset(
-    {
-        "api-key-status",
-        "api-key-verify",
-        "health",
-        "ip",
-        "none",
-        "sign-in-apple",
-        "sign-in-google",
-        "status",
-        "unmatched",
-    }
-)
+OWN_NAMES = frozenset({own.name for own in OWN_ENDPOINTS} | {"ip", "none", "unmatched"})
 
 
 class Timeout(Model):
@@ -196,9 +247,7 @@ class Draft:
 def own_endpoints(routes: tuple[RouteSpec, ...]) -> tuple[Match, ...]:
     """What the gateway answers itself, for each host a route names too: none takes them away."""
     hosts = dict.fromkeys(host_name(route.host) for route in routes if route.host is not None)
-    return tuple(
-        Match(own.path, own.methods, host) for host in (None, *hosts) for own in OWN_ENDPOINTS
-    )
+    return tuple(replace(own.claims, host=host) for host in (None, *hosts) for own in OWN_ENDPOINTS)
 
 
 def label(kind: str, name: str | int, loc: Loc = ()) -> str:

@@ -1,14 +1,13 @@
 """What `gateway explain` says: the decisions of the pipeline that need neither client nor store."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from gateway.cli.output import Failure
 from gateway.errors import GatewayError
 from gateway.proxy.headers import without_prefix
-from gateway.routefile import RouteFile, RouteSpec, own_endpoints
-from gateway.routespec import RouteLimit
+from gateway.routefile import RouteFile
+from gateway.routespec import OWN_ENDPOINTS, OwnEndpoint, RouteLimit, RouteSpec, own_endpoints
 from gateway.routing import RouteTable
 from gateway.settings import Settings, VaultSettings
 
@@ -27,28 +26,12 @@ WHY = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class OwnEndpoint:
-    """What the gateway answers itself. `demands` is what it asks of the client.
-
-    `switched_by` names the setting that switches it on. `has_limit`: the one of `vault`.
-    """
-
-    name: str
-    auth: str
-    path: str
-    demands: str
-    is_on: bool = True
-    switched_by: str = ""
-    has_limit: bool = False
-
-
 def explained(
     settings: Settings, route_file: RouteFile, method: str, host: str, target: str
 ) -> dict[str, Any]:
     """What the gateway would do. Raises Failure when it would refuse, whatever the credential."""
     path = target.partition("?")[0]
-    own = {endpoint.path: endpoint for endpoint in endpoints(settings)}
+    own = {endpoint.claims.path: endpoint for endpoint in OWN_ENDPOINTS}
     table: RouteTable[RouteSpec | OwnEndpoint] = RouteTable(
         [
             *((spec.claims, spec) for spec in route_file.routes),
@@ -63,11 +46,11 @@ def explained(
         raise Failure(f"{error.status} {error.detail}: {why}") from None
     limits = list(_limits(settings, path, taker))
     if isinstance(taker, OwnEndpoint):
-        if not taker.is_on:
+        if not taker.is_on(settings):
             raise Failure(f"404 Not Found: {path} is there once {taker.switched_by} is set")
         return {
             "route": taker.name,
-            "path": taker.path,
+            "path": taker.claims.path,
             "auth": taker.auth,
             "plan": None,
             "demands": taker.demands,
@@ -87,51 +70,6 @@ def explained(
         "target": _forwarded(taker, target),
         "limits": limits,
     }
-
-
-def endpoints(settings: Settings) -> tuple[OwnEndpoint, ...]:
-    """All of them: what isn't switched on is a 404, and no route takes its place."""
-    google, apple = bool(settings.google.audiences), bool(settings.apple.audiences)
-    vault = any(key.secret is not None for key in settings.vault.encryption_keys)
-    keys = "vault.encryption_keys"
-    return (
-        OwnEndpoint("status", "public", "/", "nothing"),
-        OwnEndpoint("health", "public", "/health", "nothing"),
-        OwnEndpoint(
-            "sign-in-google",
-            "app_token",
-            "/auth/mobile/google",
-            "id_token in the JSON body",
-            is_on=google,
-            switched_by="google.audiences",
-        ),
-        OwnEndpoint(
-            "sign-in-apple",
-            "app_token",
-            "/auth/mobile/apple",
-            "identity_token in the JSON body",
-            is_on=apple,
-            switched_by="apple.audiences",
-        ),
-        OwnEndpoint(
-            "api-key-verify",
-            "registered_key",
-            "/api-key/verify",
-            "email in the JSON body",
-            is_on=vault,
-            switched_by=keys,
-            has_limit=True,
-        ),
-        OwnEndpoint(
-            "api-key-status",
-            "registered_key",
-            "/api-key/status/{email}",
-            "nothing",
-            is_on=vault,
-            switched_by=keys,
-            has_limit=True,
-        ),
-    )
 
 
 def _limits(
