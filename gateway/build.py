@@ -189,7 +189,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         addresses=parts.addresses,
         drops=request_drops(
             pass_credentials=spec.pass_credentials,
-            takes_authorization="app_token" in (spec.auth, spec.owner),
+            takes_authorization=spec.takes_app_token,
             sets=sets,
         ),
         set_lines=head_lines(sets),

@@ -43,8 +43,15 @@ FRAMING = frozenset(
     }
 )
 IDENTITY = frozenset(
-    {"forwarded", "x-auth-pattern", "x-plan", "x-real-ip", "x-request-id", "x-user-email"}
-    | {"x-user-id"}
+    {
+        "forwarded",
+        "x-auth-pattern",
+        "x-plan",
+        "x-real-ip",
+        "x-request-id",
+        "x-user-email",
+        "x-user-id",
+    }
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}

@@ -76,7 +76,7 @@ def _check_auth(draft: Draft, complain: Complain) -> None:
         for field, given in (("inject", spec.inject), ("owner", spec.owner is not None)):
             if given and draft.sound(field):
                 complain(field, f"is for auth: registered_key alone, not {spec.auth}; leave it out")
-    if draft.sound("scope", "owner") and spec.scope and "app_token" not in (spec.auth, spec.owner):
+    if draft.sound("scope", "owner") and spec.scope and not spec.takes_app_token:
         complain("scope", "needs an app token: auth: app_token, or owner: app_token")
     if draft.sound("websocket") and spec.websocket and spec.auth in BODY_PATTERNS:
         complain("websocket", f"can't go with {spec.auth}: an upgrade has no body to read")

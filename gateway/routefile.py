@@ -106,7 +106,7 @@ def load_configuration(
 def missing_secrets(settings: Settings, route_file: RouteFile) -> list[str]:
     """Complaints about secrets that something switched on needs and that aren't there."""
     routes = route_file.routes
-    tokens = next((r.name for r in routes if "app_token" in (r.auth, r.owner)), None)
+    tokens = next((r.name for r in routes if r.takes_app_token), None)
     vault = next((r.name for r in routes if r.auth == "registered_key"), None)
     sign_in = next((s for s in ("google", "apple") if getattr(settings, s).audiences), None)
     token_user = f"route '{tokens}'" if tokens else f"sign-in by {sign_in}" if sign_in else None

@@ -31,7 +31,7 @@ from gateway.settings import CorsSettings, Settings
 from gateway.yamlfile import Loc
 
 Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_token"]
-BODY_PATTERNS = frozenset({"body_credentials", "registered_key"})  # they read the body, all of it
+BODY_PATTERNS = ("body_credentials", "registered_key")  # they read the body, all of it
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 
 OwnName = Literal[
@@ -209,10 +209,15 @@ class RouteSpec(Model):
         if (
             isinstance(fields, dict)
             and fields.get("max_body") is None
-            and fields.get("auth") in ("body_credentials", "registered_key")
+            and fields.get("auth") in BODY_PATTERNS
         ):
             return {**fields, "max_body": DEFAULT_MAX_BODY_BYTES}
         return fields
+
+    @property
+    def takes_app_token(self) -> bool:
+        """Does it read the Authorization header, as its pattern or to know the owner?"""
+        return "app_token" in (self.auth, self.owner)
 
     @property
     def claims(self) -> Match:

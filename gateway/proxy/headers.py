@@ -34,6 +34,7 @@ FRAMING = frozenset({b"content-length", b"expect", b"host"})
 IDENTITY = frozenset({b"x-auth-pattern", b"x-plan", b"x-user-email", b"x-user-id"})
 FORWARDING = frozenset({b"forwarded", b"x-backend-key", b"x-real-ip"})
 FORWARDED_PREFIX = b"x-forwarded-"
+FORWARDED_WRITTEN = frozenset({b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
 API_KEY = b"x-primit-api-key"
 AUTHORIZATION = b"authorization"
 REQUEST_ID = b"x-request-id"
@@ -82,15 +83,12 @@ def request_lines(raw: RawHeaders, drops: frozenset[bytes], *, trusted: bool) ->
         if folded in drops:
             continue
         if folded.startswith(FORWARDED_PREFIX):
-            if not trusted or folded[12:] in _FORWARDED_WRITTEN:
+            if not trusted or folded in FORWARDED_WRITTEN:
                 continue
         elif folded in FORWARDING and not trusted:
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
     return lines
-
-
-_FORWARDED_WRITTEN = frozenset({b"for", b"proto", b"host"})
 
 
 def connection_names(values: Iterable[str]) -> frozenset[bytes]:
