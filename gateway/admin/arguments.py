@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from gateway.identity.users import LARGEST_ID
 from gateway.jsonbody import normal_email
 from gateway.store.times import has_passed, iso_utc, unix_seconds
 
-LARGEST_ID = 2**53 - 1  # the largest whole number that JSON and Lua keep exactly
 MAX_NAME_LENGTH = 100
 MAX_WORD_LENGTH = 200
 

@@ -7,7 +7,7 @@ Absent means null, booleans are `1` and `0`, times ISO 8601 UTC without offset. 
 too, with ids of its own; an id that exists is never given again.
 
 Terms: *subject*: the provider's own, lasting id of a person (`sub`, OpenID Connect Core §5.1); an
-email is *normal* when it is trimmed and in lower case.
+email is *normal* as `jsonbody.normal_email` makes it, and what has no such form finds nobody.
 """
 
 import math
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import StoreUnavailable
+from gateway.jsonbody import normal_email
 from gateway.settings import KeySettings
 from gateway.store.redis import Script, Store
 from gateway.store.times import iso_utc
@@ -36,10 +37,6 @@ class UnknownUserError(LookupError):
 
 class UserExistsError(ValueError):
     """The id or the email belongs to a user already."""
-
-
-def normal_email(email: str) -> str:
-    return email.strip().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +116,8 @@ class Users:
     async def find_by_email(self, email: str) -> User | None:
         """As Redis has it now."""
         wanted = normal_email(email)
+        if wanted is None:
+            return None
         async with self._store.guard():
             user_id = await self._store.client.get(self._index("email", wanted))
         if user_id is None or not _is_id(user_id):
@@ -149,11 +148,13 @@ class Users:
     ) -> User:
         """A new user, with the next free id unless one is given.
 
-        Raises UserExistsError; ValueError for an id that can't be one.
+        Raises UserExistsError; ValueError for an id or email that can't be one.
         """
         if id is not None:
             _check_id(id)
-        wanted = normal_email(email or "")
+        wanted = normal_email(email or "") or ""
+        if email and not wanted:
+            raise ValueError("not an email address")
         text_id = "" if id is None else str(id)
         reply = await self._run(
             self._create, [self._index("email", wanted)], [text_id, wanted, name or ""]
@@ -184,7 +185,7 @@ class Users:
 
         An email that isn't verified is not looked at.
         """
-        wanted = normal_email(email or "") if email_verified else ""
+        wanted = (normal_email(email or "") or "") if email_verified else ""
         reply = await self._run(
             self._sign_in,
             [self._index(provider, subject), self._index("email", wanted)],

@@ -114,6 +114,14 @@ async def test_an_email_that_is_not_verified_links_and_claims_nothing(users: Use
     assert (await users.find_by_email("jane@example.com")).id == owner.id
 
 
+@pytest.mark.parametrize("email", ["nobody", "jane@exam ple.com", "\u212aate@example.com"])
+async def test_what_is_no_email_claims_nothing_and_finds_nobody(users: Users, email: str):
+    with pytest.raises(ValueError, match="not an email address"):
+        await users.create(email)
+    assert (await google(users, "g-1", email)).email is None
+    assert await users.find_by_email(email) is None
+
+
 async def test_a_subject_never_moves_to_the_user_of_an_email(users: Users):
     jane = await google(users, "g-1", "jane@example.com")
     other = await google(users, "g-2", "jane@example.com")
