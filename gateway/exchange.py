@@ -4,8 +4,9 @@ It takes the place of aiohttp's request object (`web.Server` asks for `_finish`,
 `_task`), because that one costs more than all of our checks. Headers and target keep the bytes
 that came; nothing here interprets a credential.
 
-Lifetimes: `message`, `payload`, `connection` come from the parser; `route`, `identity`, `limits`
-are filled in by the pipeline, in this order; the fields below them are for log and metrics.
+Lifetimes: `message`, `payload`, `connection` come from the parser; the pipeline fills in
+`client_ip` and `request_id`, then `limits`, `route` and `identity`; `status`, `refusal` and what
+goes with them are for log, metrics and traces.
 """
 
 import asyncio
@@ -78,7 +79,7 @@ class Flow(Protocol):
 
 
 class ClientConnection(Protocol):
-    """What an exchange needs of the client's connection (`server.py` has the real one)."""
+    """What an exchange needs of the client's connection (`listener.py` has the real one)."""
 
     transport: asyncio.Transport | None
     peer: str

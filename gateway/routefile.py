@@ -40,7 +40,7 @@ __all__ = [
 
 
 class _Outline(Model):
-    """The same, read before the single routes are: so that each is checked whatever others are."""
+    """`RoutesDocument` without what stands inside: each route is checked whatever others are."""
 
     version: Literal[1]
     upstreams: dict[Name, Any]

@@ -119,7 +119,7 @@ class Timeout(Model):
 
 class Health(Model):
     path: UrlPath
-    """Answers 2xx while the target is well."""
+    """Answers 2xx or 3xx while the target is well."""
     interval: Number = Field(default=5, gt=0)
     """Seconds between two checks."""
 

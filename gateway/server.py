@@ -1,4 +1,4 @@
-"""Processes: an arbiter that forks workers and keeps their number, and what a worker runs.
+"""Processes: an arbiter that forks workers and keeps their number; `worker.py` is what they run.
 
 Rules:
 - The arbiter has no event loop and no threads, so that a fork is always safe; it binds the ports,

@@ -231,7 +231,7 @@ class Settings(Model):
     shutdown: ShutdownSettings = ShutdownSettings()
     """How the gateway ends."""
     logging: LoggingSettings = LoggingSettings()
-    """What is written to standard output."""
+    """Requests are logged on standard output, all else on standard error."""
     tracing: TracingSettings = TracingSettings()
     """Where a request's spans go."""
 

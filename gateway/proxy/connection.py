@@ -47,7 +47,7 @@ class Receiver(Protocol):
 
 
 class UpstreamConnection(asyncio.Protocol):
-    """A connection's lifetime; attributes below `receiver` belong to the answer under way."""
+    """One connection for its lifetime; what `_reset` sets belongs to the answer under way."""
 
     __slots__ = (
         "_complete",

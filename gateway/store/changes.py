@@ -3,7 +3,8 @@
 Each in-process copy (`watch.py`) listens to one *space*: the word after the prefix, `key` in
 `gw:key:…`. The news comes from Redis itself (`channel.py`) for whatever any client wrote, and
 directly, by `Store.changed`, for what this process wrote. Without a channel (`memory://`) the
-direct way is all there is, and enough: no other process can write.
+direct way is all there is, and enough: no other process can write. Registered keys (`vault`) have
+no copies yet: they are read each time.
 
 Terms: *up*: every change is sure to be heard.
 """

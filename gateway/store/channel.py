@@ -4,7 +4,7 @@ Server-assisted client-side caching (redis.io/docs, "Client-side caching referen
 broadcasting mode: Redis sends the name of every key written under the watched prefixes, whoever
 wrote it. In RESP2 the messages come by a Pub/Sub channel; the connection redirects them to
 itself, so the same one says "alive" (PING) and "changed", and one break ends both. Needs Redis
-6.0, and under ACLs `+client|id +client|tracking +subscribe +ping +get +set`, with
+6.2, and under ACLs `+client|id +client|tracking +subscribe +ping +get +set`, with
 `&__redis__:invalidate`.
 
 Rules: a silent Redis counts as gone after three ticks; a new connection is tried every tick; going
