@@ -19,7 +19,7 @@ from aiohttp import StreamReader
 from aiohttp.http_parser import RawRequestMessage
 from multidict import CIMultiDictProxy
 
-from gateway.errors import BadRequest, ClientGone, PayloadTooLarge, RequestTimeout
+from gateway.errors import BadRequest, ClientGone, GatewayError, PayloadTooLarge, RequestTimeout
 
 if TYPE_CHECKING:
     from gateway.limits import Decision
@@ -156,7 +156,7 @@ class Exchange:
         self.status = 0
         self.sent_bytes = 0
         self.refusal: str | None = None  # an error's `reason`
-        self.failure: BaseException | None = None
+        self.failure: GatewayError | None = None
         self.upstream_seconds: float | None = None
         self._task: asyncio.Task[None] | None = None
 

@@ -26,7 +26,7 @@ from gateway.routing import segments
 from gateway.yamlfile import Unset, did_you_mean
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 §5.6.2
-STORE_SCHEMES = ("memory", "redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
+STORE_SCHEMES = ("memory", "redis", "rediss", "unix", "redis+sentinel")
 # Fields that are of one connection, or that say where a message ends: never to be set by hand.
 FRAMING = frozenset(
     {
@@ -35,6 +35,8 @@ FRAMING = frozenset(
         "expect",
         "host",
         "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",
@@ -94,9 +96,10 @@ def _header_name(value: str) -> str:
 
 
 def _settable(value: str) -> str:
-    if value.lower() in FRAMING:
+    folded = value.lower().replace("_", "-")  # as many backends do
+    if folded in FRAMING:
         raise ValueError("belongs to the connection; leave it out, the gateway takes care of it")
-    if value.lower() in IDENTITY or value.lower().startswith("x-forwarded-"):
+    if folded in IDENTITY or folded.startswith("x-forwarded-"):
         raise ValueError("is what the gateway says of each request; choose another name")
     return _header_name(value)
 
@@ -230,10 +233,14 @@ def _is_http(value: str) -> bool:
 def _store_url(value: str) -> str:
     """Its shape; the store connects later. The URL may hold a password: it is never repeated."""
     scheme, separator, rest = value.partition("://")
+    if scheme == "redis+cluster":
+        raise ValueError("is of a Redis Cluster, which isn't supported yet; use redis+sentinel://")
     if not separator or scheme not in STORE_SCHEMES:
         hint = _close(scheme, STORE_SCHEMES) if separator else ""
         raise ValueError(f"must begin with {', '.join(f'{s}://' for s in STORE_SCHEMES)}{hint}")
     place = rest.partition("?")[0]
+    if scheme != "unix" and "/" in place.rpartition("@")[0]:
+        raise ValueError("has a '/' in its user or password; write it as %2F")
     address, _, path = place.rpartition("@")[2].partition("/")
     if scheme == "memory":
         good, form = not rest, "memory://"
@@ -242,9 +249,6 @@ def _store_url(value: str) -> str:
     elif scheme == "redis+sentinel":
         good = _addresses(address) and bool(re.fullmatch(r"[^/]+(/[0-9]*)?", path))
         form = "redis+sentinel://host:26379,host:26379/master/0"
-    elif scheme == "redis+cluster":
-        good = _addresses(address) and path in ("", "0")
-        form = "redis+cluster://host:6379,host:6379"
     else:
         good = _addresses(address) and "," not in address and bool(re.fullmatch("[0-9]*", path))
         form = f"{scheme}://host:6379/0"

@@ -295,14 +295,14 @@ ADDRESS = "must be an address, as in https://example.com/path"
             "store: {url: 'rediss//x'}",
             (
                 "1:14: store.url must begin with memory://, redis://, rediss://, unix://, "
-                "redis+sentinel://, redis+cluster://"
+                "redis+sentinel://"
             ),
         ),
         (
             "store: {url: 'reddis://x'}",
             (
                 "1:14: store.url must begin with memory://, redis://, rediss://, unix://, "
-                "redis+sentinel://, redis+cluster://; did you mean 'redis'?"
+                "redis+sentinel://; did you mean 'redis'?"
             ),
         ),
         ("store: {url: 'memory://x'}", f"1:14: {STORE}memory://"),
@@ -316,8 +316,15 @@ ADDRESS = "must be an address, as in https://example.com/path"
             f"1:14: {STORE}redis+sentinel://host:26379,host:26379/master/0",
         ),
         (
-            "store: {url: 'redis+cluster://h:1,'}",
-            f"1:14: {STORE}redis+cluster://host:6379,host:6379",
+            "store: {url: 'redis+cluster://h:1,i:1'}",
+            (
+                "1:14: store.url is of a Redis Cluster, which isn't supported yet; "
+                "use redis+sentinel://"
+            ),
+        ),
+        (
+            "store: {url: 'redis://:1/canary@h'}",
+            "1:14: store.url has a '/' in its user or password; write it as %2F",
         ),
         (
             "listen: {workers: 2}",
@@ -362,7 +369,6 @@ def test_a_mistake_is_told_with_its_place(complaints, text, complaint):
         "unix:///run/redis.sock?db=2",
         "redis+sentinel://a:1,b:2/main/0",
         "redis+sentinel://:pw@a/main",
-        "redis+cluster://a:1,b:2",
     ],
 )
 def test_every_kind_of_store_is_taken(load, url):

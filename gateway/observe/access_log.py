@@ -92,7 +92,7 @@ class AccessLog:
         method = exchange.method
         if method not in _KNOWN_METHODS:
             method = safe_word(method, 32)
-        route, identity = exchange.route, exchange.identity
+        route, identity, failure = exchange.route, exchange.identity, exchange.failure
         upstream = exchange.upstream_seconds
         user_id = None if identity is None else identity.user_id
         line = (
@@ -106,7 +106,8 @@ class AccessLog:
             f'"pattern": {"null" if route is None else _word(route.pattern)}, '
             f'"user_id": {"null" if user_id is None else user_id}, '
             f'"key_id": {"null" if identity is None else _word(identity.key_id)}, '
-            f'"reason": {_word(exchange.refusal)}}}\n'
+            f'"reason": {_word(exchange.refusal)}, '
+            f'"fault": {"null" if failure is None else _word(failure.fault)}}}\n'
         )
         self._writer.put((line if self._json else as_text(line)).encode("ascii"))
 

@@ -28,7 +28,6 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from multidict import CIMultiDictProxy
 
-from gateway.errors import GatewayError
 from gateway.exchange import Exchange
 from gateway.observe.counts import METHODS
 from gateway.settings import TracingSettings
@@ -128,7 +127,7 @@ class Tracer:
         route, failure = exchange.route, exchange.failure
         end = int(self._clock() * NANOSECONDS)
         # An answer that broke off keeps the status it began with.
-        broken = isinstance(failure, GatewayError) and failure.status >= 500
+        broken = failure is not None and failure.status >= 500
         common = {
             "traceId": trace.trace_id,
             "endTimeUnixNano": str(end),

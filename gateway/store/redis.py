@@ -78,7 +78,7 @@ class Store:
         """Ready for use, with Redis or without.
 
         `timeout` in seconds is for callers with more patience than a request has. Raises
-        ConfigurationError: a topology that isn't supported, or data of a newer layout.
+        ConfigurationError: a URL that redis-py refuses, or data of a newer layout.
         """
         timeout_seconds = settings.timeout if timeout is None else timeout
         changes = Changes(settings.prefix, clock)
@@ -209,11 +209,9 @@ def _client(url: str) -> Client:
     try:
         if scheme == "redis+sentinel":
             client = _sentinel_client(rest, options)
-        elif scheme in ("redis", "rediss", "unix"):
+        else:
             options |= {"max_connections": CONNECTIONS, "timeout": None}
             client = Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
-        else:
-            raise ConfigurationError([f"store.url: {scheme}:// is not supported yet"])
         client.connection_pool.make_connection()  # the options in the URL reach it only now
     except (TypeError, ValueError, RedisError):
         # The original message may repeat the URL, and with it a password.

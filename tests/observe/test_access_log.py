@@ -15,6 +15,7 @@ from finished import Labels, finished, identity
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import Forbidden, GatewayError
 from gateway.observe.access_log import AccessLog, LineWriter
 from gateway.observe.metrics import Reading, Sourced
 from gateway.settings import LoggingSettings
@@ -55,6 +56,7 @@ def test_a_line_has_all_fields_in_order():
         route=Labels(),
         identity=identity(user_id=42, key_id="k_7Qm2", email="user@example.com"),
         refusal="invalid_key",
+        failure=Forbidden("no"),
     )
     collected.log.write(request, 0.5)
 
@@ -75,6 +77,7 @@ def test_a_line_has_all_fields_in_order():
         ("user_id", 42),
         ("key_id", "k_7Qm2"),
         ("reason", "invalid_key"),
+        ("fault", "client"),
     ]
 
 
@@ -85,7 +88,15 @@ def test_what_is_not_known_is_null():
     fields = collected.line()
 
     nothing = {name for name, value in fields.items() if value is None}
-    assert nothing == {"route", "upstream_seconds", "pattern", "user_id", "key_id", "reason"}
+    assert nothing == {
+        "route",
+        "upstream_seconds",
+        "pattern",
+        "user_id",
+        "key_id",
+        "reason",
+        "fault",
+    }
 
 
 def test_the_text_form_is_one_line_of_pairs():
@@ -95,7 +106,7 @@ def test_the_text_form_is_one_line_of_pairs():
     assert collected.text() == (
         'time="2026-11-22T12:00:00.062Z" request_id="r-1" client_ip="192.0.2.7" method="GET" '
         'route="klines" path="/a{" status=204 bytes=0 seconds=0.500000 upstream_seconds=null '
-        'pattern="plan_key" user_id=null key_id=null reason=null\n'
+        'pattern="plan_key" user_id=null key_id=null reason=null fault=null\n'
     )
 
 
@@ -123,7 +134,7 @@ CANARY = "canaryCANARY7c1f"
         {"request_id": f"eyJ{CANARY}"},
         {"client_ip": f"pk_{CANARY}"},
         {"method": f"pk_{CANARY}"},
-        {"failure": ValueError(CANARY)},
+        {"failure": GatewayError(CANARY, headers=(("X", CANARY),))},
         {"body": CANARY.encode()},
         {"identity": identity(email=f"{CANARY}@example.com", headers=CANARY.encode())},
     ],
@@ -172,7 +183,7 @@ def test_every_line_is_valid_json_in_one_write(
     assert line.endswith(b"}\n")
     assert line.count(b"\n") == 1
     assert len(line) <= select.PIPE_BUF
-    assert len(json.loads(line)) == 14
+    assert len(json.loads(line)) == 15
 
 
 def held(descriptor: int) -> int:

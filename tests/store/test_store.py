@@ -184,11 +184,8 @@ async def test_a_layout_that_becomes_newer_while_running_is_unavailable(
     assert caplog.text.count("layout") == 1
 
 
-@pytest.mark.parametrize(
-    "url",
-    ["redis+cluster://127.0.0.1:1", "redis://user:canary@127.0.0.1:1/0?no_such_option=1"],
-)
-async def test_what_it_cannot_connect_with_is_refused_without_repeating_secrets(url: str):
+async def test_what_it_cannot_connect_with_is_refused_without_repeating_secrets():
+    url = "redis://user:canary@127.0.0.1:1/0?no_such_option=1"
     with pytest.raises(ConfigurationError) as refusal:
         await Store.open(StoreSettings(url=url))
     assert "canary" not in str(refusal.value)
