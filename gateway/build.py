@@ -69,6 +69,7 @@ class Parts:
     addresses: ClientAddresses
     limiter: Limiter
     session: ClientSession
+    cors: Cors | None
     metrics: Metrics
     tracer: Tracer | None = None  # None: no request is traced
     verifiers: list[GoogleVerifier | AppleVerifier] = field(default_factory=list)
@@ -138,6 +139,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         addresses=addresses,
         limiter=limiter,
         session=session,
+        cors=_cors(settings.cors),
         metrics=metrics,
         limiters=[limiter],
     )
@@ -165,6 +167,7 @@ def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) ->
         exempt=frozenset(limit.exempt),
         metrics=parts.metrics,
         access_log=access_log,
+        cors=parts.cors,
         tracer=parts.tracer,
     )
 
@@ -181,7 +184,7 @@ def _pool(name: str, spec: UpstreamSpec) -> Pool:
 
 
 def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
-    cors = _cors(parts.settings.cors if spec.cors is None else spec.cors)
+    cors = parts.cors if spec.cors is None else _cors(spec.cors)
     sets = {name: secret.get_secret_value() for name, secret in upstream.headers.items() if secret}
     timeout = spec.timeout or upstream.timeout
     forwarder = Forwarder(
@@ -288,7 +291,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
         limiter=limiter,
-        cors=_cors(settings.cors),
+        cors=parts.cors,
     )
 
 

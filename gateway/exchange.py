@@ -109,6 +109,7 @@ class Exchange:
         "client_ip",
         "close_after",
         "connection",
+        "cors_lines",
         "failure",
         "identity",
         "limits",
@@ -140,6 +141,7 @@ class Exchange:
         self.client_ip = ""
         self.request_id = ""
         self.trace: Trace | None = None  # None: the request is not traced
+        self.cors_lines = b""  # those of them that speak to browsers
         self.own_lines = b""  # what the gateway adds to the head of whatever answer goes out
         self.route: RouteLabels | None = None
         self.identity: Identity | None = None

@@ -65,6 +65,8 @@ def parse_object(body: bytes) -> dict[str, Any]:
         # A constant that JSON lacks, a number past Python's bounds, a bomb of brackets: the
         # parser doesn't say where.
         raise _not_json(0) from None
+    if value is None:  # to FastAPI the same as no body
+        raise Invalid([{"loc": ["body"], "msg": "Field required", "type": "missing"}])
     if not isinstance(value, dict):
         raise Invalid(
             [

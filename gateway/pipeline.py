@@ -81,7 +81,7 @@ KEEP, CLOSE = Written(keep_alive=True), Written(keep_alive=False)
 
 
 class Gateway:
-    """Decides every request of one worker. `table` is replaced whole when routes change."""
+    """Decides every request of one worker."""
 
     def __init__(
         self,
@@ -92,6 +92,7 @@ class Gateway:
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
+        cors: Cors | None = None,
         tracer: Tracer | None = None,
     ) -> None:
         self.table = table
@@ -100,6 +101,7 @@ class Gateway:
         self._exempt = exempt
         self._metrics = metrics
         self._access_log = access_log
+        self._cors = cors  # where no route is known to have another
         self._tracer = tracer
 
     async def handle(self, exchange: Exchange, malformed: BadRequest | None = None) -> Written:
@@ -140,6 +142,8 @@ class Gateway:
         else:
             exchange.request_id = f"{random.getrandbits(128):032x}"  # a name, no secret
         exchange.own_lines = f"X-Request-ID: {exchange.request_id}\r\n".encode()
+        if self._cors is not None:
+            speak_cors(exchange, self._cors)
         if self._tracer is not None:
             exchange.trace = self._tracer.begin(headers)
 
@@ -163,9 +167,8 @@ class Gateway:
         else:
             route = self.table.match(exchange.method, host, path)
         exchange.route = route
-        if route.cors is not None:
-            for name, value in route.cors.fields(exchange):
-                exchange.own_lines += f"{name}: {value}\r\n".encode()
+        if route.cors is not self._cors:
+            speak_cors(exchange, route.cors)
         return route
 
     async def authenticate(self, exchange: Exchange, route: Route) -> None:
@@ -235,7 +238,15 @@ def own_lines(exchange: Exchange) -> bytes:
         f"X-Request-ID: {exchange.request_id}\r\n"
         f"RateLimit-Policy: {policies}\r\n"
         f"RateLimit: {states}\r\n"
-    ).encode()
+    ).encode() + exchange.cors_lines
+
+
+def speak_cors(exchange: Exchange, cors: Cors | None) -> None:
+    """Let whatever answer goes out say to browsers what `cors` says of it, and nothing else."""
+    fields = () if cors is None else cors.fields(exchange)
+    others = exchange.own_lines.removesuffix(exchange.cors_lines)
+    exchange.cors_lines = "".join(f"{name}: {value}\r\n" for name, value in fields).encode()
+    exchange.own_lines = others + exchange.cors_lines
 
 
 def over_limit(decision: Decision, client_ip: str) -> TooManyRequests:

@@ -284,8 +284,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
 def _apply_overrides(document: Document, environ: Mapping[str, str]) -> None:
     for variable in sorted(environ):
         section, separator, field = variable.removeprefix(PREFIX).lower().partition("__")
-        if variable.startswith(PREFIX) and separator:
-            document.override(variable, (section, *field.split("__")))
+        if variable.startswith(PREFIX) and (separator or section in Settings.model_fields):
+            document.override(variable, (section, *field.split("__")) if separator else (section,))
 
 
 def _apply_defaults(document: Document) -> None:

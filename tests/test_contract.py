@@ -16,6 +16,7 @@ import jwt
 import pytest
 from backend import RawBackend
 from harness import TOKEN_SECRET, Running, open_gateway, route, upstream
+from yarl import URL
 
 from gateway.store.keys import new_key
 
@@ -563,3 +564,43 @@ async def test_a_preflight_meets_the_route_that_its_request_will_meet(backend, t
         async with session.options("/things", headers=asks) as answer:
             assert "DELETE" not in answer.headers["Access-Control-Allow-Methods"]
     assert backend.requests == []
+
+
+async def test_a_script_can_read_every_refusal_where_cors_is_for_all(backend, tmp_path) -> None:
+    table = [
+        route("/fapi/{rest...}", methods=["GET"], name="mirror"),
+        route("/own", name="own", cors=CORS | {"origins": ["https://own.example.com"]}),
+        route("/slow", name="slow", rate_limit={"requests": 1, "window": 60}),
+    ]
+    settings = {"cors": CORS, "rate_limit": {"requests": 8}}
+    allowed = "Access-Control-Allow-Origin"
+    async with (
+        open_gateway(
+            tmp_path, {"upstreams": upstream(backend.url), "routes": table}, settings
+        ) as running,
+        aiohttp.ClientSession(running.url) as session,
+    ):
+        origin = {"Origin": "https://app.example.com"}
+        for method, path, status in [
+            ("GET", "/nowhere", 404),
+            ("POST", "/fapi/x", 405),
+            ("GET", "/fapi//x", 400),
+            ("GET", "/slow", 200),
+            ("GET", "/slow", 429),
+        ]:
+            url = URL(path, encoded=True)
+            async with session.request(method, url, headers=origin) as answer:
+                assert answer.status == status
+                assert answer.headers.getall(allowed) == ["https://app.example.com"]
+                assert answer.headers.getall("X-Request-ID")
+        async with session.get("/own", headers=origin) as answer:
+            assert allowed not in answer.headers
+        own = {"Origin": "https://own.example.com"}
+        async with session.get("/own", headers=own) as answer:
+            assert answer.headers.getall(allowed) == ["https://own.example.com"]
+        for _ in range(3):
+            async with session.get("/fapi/x", headers=origin) as answer:
+                last = answer
+        assert last.status == 429  # blocked
+        assert last.headers.getall(allowed) == ["https://app.example.com"]
+        assert "Retry-After" in last.headers

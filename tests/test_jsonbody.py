@@ -52,7 +52,7 @@ REFUSED = {
     "a control character in a string": (b'{"a": "\n"}', not_json(7)),
     "an array": (b"[]", NOT_AN_OBJECT),
     "a string": (b'"a"', NOT_AN_OBJECT),
-    "null": (b"null", NOT_AN_OBJECT),
+    "null": (b"null", {"loc": ["body"], "msg": "Field required", "type": "missing"}),
     "a number": (b"1", NOT_AN_OBJECT),
 }
 

@@ -450,3 +450,10 @@ def test_no_settings_object_shows_a_secret():
     settings = load_settings(None, environ)
     assert settings.admin.token.get_secret_value() == CANARY
     assert CANARY not in repr(settings) + str(settings) + repr(settings.store)
+
+
+def test_a_section_that_is_no_mapping_is_overridden_by_its_name_alone(tmp_path):
+    assert load_settings(None, {"GATEWAY_PLANS": "[basic, pro]"}).plans == ("basic", "pro")
+    with pytest.raises(ConfigurationError) as refusal:
+        load_settings(None, {"GATEWAY_PLANS": "[Basic!]"})
+    assert "GATEWAY_PLANS" in str(refusal.value)

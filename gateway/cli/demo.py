@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.options import Output, OutputForm, example, group
+from gateway.cli.options import ConfigFile, Output, OutputForm, example, group
 from gateway.cli.output import Failure, failures
 
 app = group("Run the whole product here, with lines to try.")
@@ -27,11 +27,13 @@ def demo(
         Path | None,
         typer.Option(metavar="FILE", help="Another route table than the shipped one."),
     ] = None,
+    config: ConfigFile = None,  # noqa: ARG001  # as after every command; it would not be a demo
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Run gateway, backends and an identity provider here, and print curl lines to try them.
 
-    Ctrl-C ends it all. Port 0 takes any free one, as --check does where none is given.
+    Ctrl-C ends it all. Port 0 takes any free one, as --check does where none is given. The
+    settings are the demo's own, whatever --config says.
     """
     from rich.console import Console  # noqa: PLC0415  # `--help` needs none of it
 

@@ -16,7 +16,7 @@ from gateway.cli.options import (
     group,
 )
 
-app = group("List and lift the blocks of client addresses.")
+app = group("List and lift the blocks of client addresses.", "gateway ips unblock 203.0.113.9")
 
 
 @app.command("list", epilog=example("gateway ips list"))

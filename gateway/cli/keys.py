@@ -16,7 +16,7 @@ from gateway.cli.options import (
     group,
 )
 
-app = group("Issue, list, show and revoke plan keys.")
+app = group("Issue, list, show and revoke plan keys.", "gateway keys issue --user 42 --name laptop")
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id (k_...), not the key.")]
 

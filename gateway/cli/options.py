@@ -51,10 +51,11 @@ class Options:
         return self.config
 
 
-def group(help_text: str) -> typer.Typer:
-    """An empty group of commands."""
+def group(help_text: str, *examples: str) -> typer.Typer:
+    """An empty group of commands; `examples` end its own help."""
     return typer.Typer(
         help=help_text,
+        epilog=example(*examples) if examples else None,
         no_args_is_help=True,
         add_completion=False,
         rich_markup_mode=None,  # plain help: the same in a terminal and in a file, and fast

@@ -16,7 +16,10 @@ from gateway.cli.options import (
     group,
 )
 
-app = group("Set and show the plan of a user.")
+app = group(
+    "Set and show the plan of a user.",
+    "gateway plans set --user 42 --plan standard --until 2027-01-01",
+)
 
 
 @app.command(

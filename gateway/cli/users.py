@@ -16,7 +16,7 @@ from gateway.cli.options import (
     group,
 )
 
-app = group("Create, list and show users.")
+app = group("Create, list and show users.", "gateway users show 42")
 
 
 @app.command(epilog=example("gateway users create --email user@example.com --name 'Jane Doe'"))

@@ -21,7 +21,9 @@ from gateway.cli.options import (
 )
 from gateway.cli.output import WRONG_USAGE, Failure, failures
 
-app = group("Register, show and remove Binance keys.")
+app = group(
+    "Register, show and remove Binance keys.", "gateway vault add user@example.com < key.json"
+)
 
 FIELDS = ("api_key", "api_secret")
 FORM = '{"api_key": "...", "api_secret": "..."}'

@@ -42,13 +42,17 @@ class Log:
 
 
 class LocalWindows:
-    """A policy's windows; `share` is how many workers divide the limit among them."""
+    """A policy's windows; `share` is how many workers divide the limit among them.
+
+    Who exceeds a share has not exceeded the limit, for all this worker knows: it is refused here,
+    and blocked only where one worker has the whole limit.
+    """
 
     def __init__(self, policy: Policy, share: int = 1, buckets: int = BUCKETS) -> None:
         self._policy = policy
         self._requests = max(1, policy.requests // max(1, share))
         self._window = policy.window * 1000
-        self._block = policy.block * 1000
+        self._block = policy.block * 1000 if share <= 1 else 0
         self._most = buckets
         self._logs: OrderedDict[str, Log] = OrderedDict()  # the quietest first
 

@@ -182,7 +182,7 @@ def test_a_refusal_is_1_a_wrong_argument_2_both_in_one_sentence(gateway, words, 
         assert list(json.loads(line)) == ["error"]
 
 
-@pytest.mark.parametrize("credentials", ["user:canary@", ":1/canary@"])
+@pytest.mark.parametrize("credentials", ["user:canary@", ":1%2Fcanary@"])
 def test_a_redis_that_is_away_is_told_once_without_its_password(
     tmp_path, redis_process, credentials
 ):

@@ -44,6 +44,14 @@ def test_the_limit_is_divided_but_never_to_nothing():
         assert sum(windows.admit(CLIENT, 1.0).admitted for _ in range(5)) == expected
 
 
+def test_who_exceeds_a_share_is_refused_but_not_blocked():
+    windows = LocalWindows(Policy("ip", 4, 60, 3600), 2)
+    decisions = [windows.admit(CLIENT, 1.0) for _ in range(3)]
+    assert [decision.admitted for decision in decisions] == [True, True, False]
+    assert decisions[-1].retry_after == 60
+    assert windows.admit(CLIENT, 61.0).admitted
+
+
 def test_of_too_many_buckets_the_quietest_are_dropped():
     windows = LocalWindows(Policy("ip", 4, 60, 60), buckets=100)
     for n in range(1000):
