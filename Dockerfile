@@ -4,7 +4,7 @@
 # read-only file system if wanted (give it a tmpfs on /tmp). It holds no secret: those come from
 # the environment. Mount your own files over /etc/gateway, or build with them.
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13.5-slim-bookworm AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /build
 RUN python -m venv --without-pip /opt/gateway
@@ -16,7 +16,7 @@ COPY gateway/ gateway/
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir dist . \
  && pip --python /opt/gateway/bin/python install --no-deps --no-index dist/*.whl
 
-FROM python:3.13-slim-bookworm
+FROM python:3.13.5-slim-bookworm
 COPY --from=build /opt/gateway/ /opt/gateway/
 COPY --chmod=0644 config/gateway.yaml routes.yaml /etc/gateway/
 ENV PATH=/opt/gateway/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

@@ -20,12 +20,14 @@ FILES = {"GATEWAY_CONFIG": "config/gateway.yaml", "GATEWAY_ROUTES": "routes.yaml
 
 
 @pytest.mark.parametrize("stage", [BUILD, FINAL], ids=["build", "final"])
-def test_the_image_below_is_slim_and_of_a_python_that_is_supported(stage):
+def test_the_image_below_is_slim_pinned_and_of_a_python_that_is_supported(stage):
     name, _, tag = stage.image.partition(":")
     version, variant = tag.split("-", 1)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert name == "python"
-    assert f"Programming Language :: Python :: {version}" in project["classifiers"]
+    minor, _, patch = version.rpartition(".")
+    assert f"Programming Language :: Python :: {minor}" in project["classifiers"]
+    assert patch.isdecimal()
     assert variant.startswith("slim")
 
 
