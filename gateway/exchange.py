@@ -11,6 +11,7 @@ goes with them are for log, metrics and traces.
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # How long a client may take to send a body that must be whole, and to take anything at all of an
 # answer: without an end to both, a few clients could hold every connection.
+ABSOLUTE_FORM = re.compile(r"(?i:https?)://([^/?]+)(.*)", re.DOTALL).fullmatch
 BODY_SECONDS = 60.0
 STALLED_SECONDS = 120.0
 
@@ -111,6 +113,7 @@ class Exchange:
         "connection",
         "cors_lines",
         "failure",
+        "host",
         "identity",
         "limits",
         "message",
@@ -122,6 +125,7 @@ class Exchange:
         "sent_bytes",
         "started",
         "status",
+        "target",
         "trace",
         "upstream_seconds",
         "wants_continue",
@@ -138,6 +142,11 @@ class Exchange:
         self.payload = payload
         self.connection = connection
         self.started = started  # monotonic seconds; the loop's clock is too coarse
+        # Path and query, as they came (surrogate escapes for bytes beyond ASCII), and for whom.
+        self.target = message.path
+        self.host = message.headers.get("Host", "")
+        if not self.target.startswith("/"):
+            self._take_absolute_form()
         self.client_ip = ""
         self.request_id = ""
         self.trace: Trace | None = None  # None: the request is not traced
@@ -167,14 +176,9 @@ class Exchange:
         return self.message.method
 
     @property
-    def target(self) -> str:
-        """Path and query, as they came (surrogate escapes for bytes beyond ASCII)."""
-        return self.message.path
-
-    @property
     def path(self) -> str:
         """The target without its query, as it came: not decoded."""
-        return self.message.path.partition("?")[0]
+        return self.target.partition("?")[0]
 
     @property
     def headers(self) -> CIMultiDictProxy[str]:
@@ -192,6 +196,16 @@ class Exchange:
             transport = self.connection.transport
             if transport is not None and not transport.is_closing():
                 transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _take_absolute_form(self) -> None:
+        """`GET http://host/path` is `GET /path` for that host, whatever `Host` says.
+
+        RFC 9112 §3.2.2. Other forms of a target stay as they are, and are no path to any route.
+        """
+        absolute = ABSOLUTE_FORM(self.target)
+        if absolute is not None:
+            self.host, rest = absolute.groups()
+            self.target = rest if rest.startswith("/") else f"/{rest}"
 
     async def read_body(self, limit_bytes: int) -> bytes:
         """The whole body, read once and kept in `body`.

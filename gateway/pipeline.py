@@ -157,7 +157,7 @@ class Gateway:
 
     def match(self, exchange: Exchange) -> Route:
         """The route, kept in the exchange for everything that follows."""
-        host, path = exchange.headers.get("Host", ""), exchange.path
+        host, path = exchange.host, exchange.path
         if is_preflight(exchange):
             asked = exchange.headers["Access-Control-Request-Method"]
             speaking = [route for route in self.table.match_path(host, path) if route.cors]
@@ -204,7 +204,7 @@ def check_head(exchange: Exchange) -> None:
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version == HttpVersion11):
         raise BadRequest("One Host header is required", reason="bad_host")
-    if hosts and not _valid_host(hosts[0]):
+    if (hosts and not _valid_host(hosts[0])) or (exchange.host and not _valid_host(exchange.host)):
         raise BadRequest("Invalid Host header", reason="bad_host")
     if len(headers.get("Content-Length", "")) > LONGEST_LENGTH:
         raise BadRequest("Invalid Content-Length", reason="bad_framing")

@@ -125,7 +125,7 @@ class Forwarder:
         if trace is not None:
             drops |= trace.replaces
         peer = exchange.connection.peer
-        host = headers.get("Host", "")
+        host = exchange.host
         trusted = self._addresses.trusts(peer)
         sent_host = host if self._preserve_host and host else target.authority
         identity = exchange.identity

@@ -418,3 +418,28 @@ async def test_a_routes_own_time_for_connecting_counts(tmp_path, handshake) -> N
         async with open_gateway(tmp_path, routes) as gateway, asyncio.timeout(1.5):
             request = b"GET /x HTTP/1.1\r\n" + HEAD + handshake + b"\r\n"
             assert (await gateway.talk(request)).startswith(b"HTTP/1.1 504")
+
+
+@pytest.mark.parametrize(
+    ("target", "sent", "host"),
+    [
+        (b"http://other.example/x?a=%2F", b"/x?a=%2F", b"other.example"),
+        (b"HTTPS://other.example:8443/x", b"/x", b"other.example:8443"),
+        (b"http://[::1]:80/x", b"/x", b"[::1]:80"),
+    ],
+)
+async def test_a_target_in_absolute_form_names_path_and_host_whatever_host_says(
+    gateway, backend, target, sent, host
+) -> None:
+    answer = await gateway.talk(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, HEAD))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert backend.last.line == b"GET %b HTTP/1.1" % sent
+    assert backend.last.one(b"X-Forwarded-Host") == host
+
+
+async def test_a_host_in_absolute_form_decides_the_route(backend, tmp_path) -> None:
+    table = [route("/x", name="one", host="one.example"), route("/health2", name="two")]
+    async with open_gateway(tmp_path, {"upstreams": upstream(backend.url), "routes": table}) as own:
+        for target, status in [(b"http://one.example/x", b"200"), (b"/x", b"404")]:
+            answer = await own.talk(b"GET %b HTTP/1.1\r\n%b\r\n" % (target, HEAD))
+            assert answer.split()[1] == status
