@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
@@ -152,6 +153,17 @@ class KeyPublisher(StandIn):
         return web.Response(body=body, headers=headers, content_type="application/json")
 
 
+def from_now(seconds: int) -> Callable[[], int]:
+    """A claim that is this far from the moment the token is made, not from when tests are read."""
+    return lambda: int(time.time()) + seconds
+
+
+def _at_hand(claims: dict[str, Any]) -> dict[str, Any]:
+    """The claims that are there, each with its value of this moment."""
+    now = {name: value() if callable(value) else value for name, value in claims.items()}
+    return {name: value for name, value in now.items() if value is not None}
+
+
 class GoogleStandIn(KeyPublisher):
     """Google's certificates, and ID tokens that verify with them. `keys` is what it publishes."""
 
@@ -179,7 +191,7 @@ class GoogleStandIn(KeyPublisher):
             "iat": now,
             "exp": now + 3600,
         } | changed
-        return {name: value for name, value in claims.items() if value is not None}
+        return _at_hand(claims)
 
     def token(self, kid: str = "google-1", **changed: Any) -> str:
         key = self.keys.get(kid, rsa_key())
@@ -224,7 +236,7 @@ class AppleStandIn(KeyPublisher):
             "iat": now,
             "exp": now + 3600,
         } | changed
-        return {name: value for name, value in claims.items() if value is not None}
+        return _at_hand(claims)
 
     def token(self, kid: str = "apple-rsa", **changed: Any) -> str:
         claims = self.claims(**changed)

@@ -3,7 +3,6 @@ import base64
 import contextlib
 import hmac
 import json
-import time
 from typing import Any
 
 import jwt
@@ -14,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from stand_ins import AppleStandIn, Fault, ec_key, public_pem, rsa_key
+from stand_ins import AppleStandIn, Fault, ec_key, from_now, public_pem, rsa_key
 
 from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.identity.apple import AppleVerifier, parse_key_set
@@ -69,8 +68,8 @@ async def refusal(verifier: AppleVerifier, token: str) -> Unauthenticated:
         ({}, JANE),
         ({"aud": "another-app"}, JANE),
         ({"email_verified": True}, JANE),
-        ({"exp": int(time.time()) - 30}, JANE),  # clocks differ by up to a minute
-        ({"iat": int(time.time()) + 30}, JANE),
+        ({"exp": from_now(-30)}, JANE),  # clocks differ by up to a minute
+        ({"iat": from_now(30)}, JANE),
         ({"email": None}, ProvenIdentity(SUBJECT, None, None)),
         ({"email": None, "email_verified": None}, ProvenIdentity(SUBJECT, None, None)),
     ],
@@ -94,7 +93,7 @@ INVALID_CLAIMS: dict[str, dict[str, Any]] = {
     "an expiry that is true": {"exp": True},
     "an expiry beyond counting": {"exp": 10**400},
     "no time of issue": {"iat": None},
-    "a time of issue in the future": {"iat": int(time.time()) + 120},
+    "a time of issue in the future": {"iat": from_now(120)},
     "no subject": {"sub": None},
     "an empty subject": {"sub": ""},
     "a numeric subject": {"sub": 1},
@@ -118,7 +117,7 @@ async def test_an_email_that_apple_has_not_verified_is_refused(apple, verifier, 
 
 
 async def test_an_expired_token_is_refused_as_such(apple, verifier):
-    error = await refusal(verifier, apple.token(exp=int(time.time()) - 61))
+    error = await refusal(verifier, apple.token(exp=from_now(-61)))
     assert (error.detail, error.reason) == ("Invalid or expired token", "expired_token")
 
 

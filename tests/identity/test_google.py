@@ -3,7 +3,6 @@ import base64
 import contextlib
 import hmac
 import json
-import time
 from typing import Any
 
 import jwt
@@ -12,7 +11,7 @@ from aiohttp import ClientSession
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from stand_ins import Fault, GoogleStandIn, certificate, ec_key, public_pem, rsa_key
+from stand_ins import Fault, GoogleStandIn, certificate, ec_key, from_now, public_pem, rsa_key
 
 from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.identity.google import GoogleVerifier
@@ -67,8 +66,8 @@ async def refusal(verifier: GoogleVerifier, token: str) -> Unauthenticated:
         ({"aud": "another-app"}, JANE),
         ({"email_verified": "true"}, JANE),
         ({"email": " User@Example.COM "}, JANE),
-        ({"exp": int(time.time()) - 30}, JANE),  # clocks differ by up to a minute
-        ({"iat": int(time.time()) + 30}, JANE),
+        ({"exp": from_now(-30)}, JANE),  # clocks differ by up to a minute
+        ({"iat": from_now(30)}, JANE),
         ({"name": None}, ProvenIdentity(JANE.subject, JANE.email, None)),
         ({"name": 7}, ProvenIdentity(JANE.subject, JANE.email, None)),
         ({"name": " \r\n"}, ProvenIdentity(JANE.subject, JANE.email, None)),
@@ -96,7 +95,7 @@ INVALID_CLAIMS: dict[str, dict[str, Any]] = {
     "an expiry that is a list": {"exp": [1]},
     "an expiry beyond counting": {"exp": 10**400},
     "no time of issue": {"iat": None},
-    "a time of issue in the future": {"iat": int(time.time()) + 120},
+    "a time of issue in the future": {"iat": from_now(120)},
     "a time of issue in words": {"iat": "now"},
     "no subject": {"sub": None},
     "an empty subject": {"sub": ""},
@@ -130,12 +129,12 @@ async def test_a_token_that_does_not_speak_of_verification_is_refused(google, ve
 
 
 async def test_an_expired_token_is_refused_as_such(google, verifier):
-    error = await refusal(verifier, google.token(exp=int(time.time()) - 61))
+    error = await refusal(verifier, google.token(exp=from_now(-61)))
     assert (error.detail, error.reason) == ("Invalid or expired token", "expired_token")
 
 
 async def test_an_expired_token_that_google_did_not_sign_is_just_invalid(google, verifier):
-    claims = google.claims(exp=int(time.time()) - 61)
+    claims = google.claims(exp=from_now(-61))
     token = jwt.encode(claims, rsa_key("foreign"), "RS256", HEADER)
     assert (await refusal(verifier, token)).reason == "invalid_token"
 
