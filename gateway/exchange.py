@@ -1,7 +1,7 @@
 """One request under way, and what becomes of it: the one object every stage reads and fills in.
 
 It takes the place of aiohttp's request object (`web.Server` asks for `_finish`, `_cancel` and
-`_task`), because that one costs more than all of our checks. Headers and target keep the bytes
+`_task`): a gateway needs little of what that one brings along. Headers and target keep the bytes
 that came; nothing here interprets a credential.
 
 Lifetimes: `message`, `payload`, `connection` come from the parser; the pipeline fills in
