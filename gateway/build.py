@@ -1,15 +1,11 @@
-"""Settings and routes become ready objects, once; what is shared is opened and closed here.
+"""Settings and routes become ready objects, once; what they share stands in `parts.py`.
 
 Everything a route needs is bound to it here: its authenticator, its way to the backend, its limits,
 its counters. After this, no request looks anything up by name.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
-
-from aiohttp import ClientSession
 
 from gateway.auth.app_token import AppToken
 from gateway.auth.base import Authenticator
@@ -22,17 +18,13 @@ from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
-from gateway.identity.tokens import AppTokens
-from gateway.identity.users import Users
-from gateway.limits import ClientAddresses, Limiter, Policy
+from gateway.limits import Limiter, Policy
 from gateway.observe.access_log import AccessLog
-from gateway.observe.metrics import NO_PATTERN, UNMATCHED, Metrics, Reading, Sourced
-from gateway.observe.tracing import Tracer
+from gateway.observe.metrics import NO_PATTERN, UNMATCHED
+from gateway.parts import Parts, make_cors
 from gateway.pipeline import Gateway, Responder, Route
-from gateway.proxy.cors import Cors
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
-from gateway.proxy.pool import Pool
 from gateway.proxy.tunnel import Tunneler
 from gateway.routefile import RouteFile
 from gateway.routespec import (
@@ -44,121 +36,25 @@ from gateway.routespec import (
     own_endpoints,
 )
 from gateway.routing import Match, RouteTable
-from gateway.settings import CorsSettings, Settings
-from gateway.store.keys import Keys
-from gateway.store.plans import Plans
-from gateway.store.redis import Store
-from gateway.vault import Vault
-from gateway.vault.binance import Binance
 from gateway.vault.endpoints import KeyStatus, VerifyKey
 
 ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
-@dataclass(slots=True)
-class Parts:
-    """What the routes share. Opened once per worker; `close` ends it all."""
-
-    settings: Settings
-    store: Store
-    keys: Keys
-    users: Users
-    plans: Plans
-    vault: Vault
-    tokens: AppTokens
-    addresses: ClientAddresses
-    limiter: Limiter
-    session: ClientSession
-    cors: Cors | None
-    metrics: Metrics
-    tracer: Tracer | None = None  # None: no request is traced
-    verifiers: list[GoogleVerifier | AppleVerifier] = field(default_factory=list)
-    limiters: list[Limiter] = field(default_factory=list)
-    pools: dict[str, Pool] = field(default_factory=dict)
-
-    def sweep(self, now: float) -> None:
-        """End what passed its deadline; `now` is loop time."""
-        for pool in self.pools.values():
-            pool.sweep(now)
-
-    def readings(self) -> Iterator[Reading]:
-        """What is counted here, for the metrics."""
-        yield Reading(Sourced.STORE_UP, (), float(self.store.available))
-        yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
-        for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
-            yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
-            yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
-        for limiter in self.limiters:
-            name, counts = limiter.policy.name, limiter.counts
-            yield Reading(Sourced.LIMITER_DECISIONS, (name, "admitted"), counts.admitted)
-            yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
-            yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
-            yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
-        for pool in self.pools.values():
-            yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
-            yield Reading(
-                Sourced.UPSTREAM_CONNECTIONS, (pool.name, "active"), pool.active_connections
-            )
-
-    async def close(self) -> None:
-        for pool in self.pools.values():
-            await pool.close()
-        for limiter in self.limiters:
-            await limiter.close()
-        for verifier in self.verifiers:
-            await verifier.keys.close()
-        if self.tracer is not None:
-            await self.tracer.close()
-        await self.session.close()
-        await self.store.close()
-
-
-async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
-    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
-    store = await Store.open(settings.store)
-    session = ClientSession()
-    limit = settings.rate_limit
-    addresses = ClientAddresses(settings.client_ip)
-    limiter = Limiter(
-        Policy("ip", limit.requests, limit.window, limit.block),
-        store,
-        limit.when_store_is_down,
-        share=settings.listen.workers,
-        addresses=addresses,
-    )
-    vault = settings.vault
-    users = Users(store, settings.keys)
-    parts = Parts(
-        settings=settings,
-        store=store,
-        keys=Keys(store, settings.keys, users),
-        users=users,
-        plans=Plans(users, settings.plans),
-        vault=Vault(store, vault, Binance(session, vault.binance_url, vault.timeout)),
-        tokens=AppTokens(settings.app_tokens),
-        addresses=addresses,
-        limiter=limiter,
-        session=session,
-        cors=_cors(settings.cors),
-        metrics=metrics,
-        limiters=[limiter],
-    )
-    if settings.tracing.endpoint is not None:
-        parts.tracer = Tracer(settings.tracing, session)
-        parts.tracer.start()
-    metrics.add_source(parts.readings)
-    return parts
-
-
 def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) -> Gateway:
-    """The gateway over `route_file`; needs the running loop. Its pools are started."""
-    parts.pools = {name: _pool(name, spec) for name, spec in route_file.upstreams.items()}
-    for pool in parts.pools.values():
-        pool.start()
-    entries = list(_own_routes(parts, route_file))
+    """The gateway over `route_file`; needs the running loop. Its pools are started.
+
+    Limiters and pools that `parts` have already are used where they fit; what no route uses any
+    more is taken out of them.
+    """
+    pools = {name: parts.pool_of(name, spec) for name, spec in route_file.upstreams.items()}
+    entries: list[tuple[Match, Route]] = list(_own_routes(parts, route_file))
     for spec in route_file.routes:
         route = _route(parts, spec, route_file.upstreams[spec.upstream])
         entries.append((spec.claims, route))
+    parts.pools, parts.upstreams = pools, dict(route_file.upstreams)
+    used = [route.limiter for _, route in entries if route.limiter is not None]
+    parts.limiters = {limiter.policy.name: limiter for limiter in (parts.limiter, *used)}
     limit = parts.settings.rate_limit
     return Gateway(
         table=RouteTable(entries),
@@ -172,19 +68,8 @@ def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) ->
     )
 
 
-def _pool(name: str, spec: UpstreamSpec) -> Pool:
-    health = spec.health
-    return Pool(
-        name,
-        spec.targets,
-        connect_timeout=spec.timeout.connect,
-        health_path=None if health is None else health.path,
-        health_interval=5.0 if health is None else health.interval,
-    )
-
-
 def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
-    cors = parts.cors if spec.cors is None else _cors(spec.cors)
+    cors = parts.cors if spec.cors is None else make_cors(spec.cors)
     sets = {name: secret.get_secret_value() for name, secret in upstream.headers.items() if secret}
     timeout = spec.timeout or upstream.timeout
     forwarder = Forwarder(
@@ -242,26 +127,8 @@ def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
 def _own_limiter(parts: Parts, spec: RouteSpec) -> Limiter | None:
     if spec.rate_limit is None:
         return None
-    return _limiter(
-        parts, Policy(f"route-{spec.name}", spec.rate_limit.requests, spec.rate_limit.window, 0)
-    )
-
-
-def _limiter(parts: Parts, policy: Policy) -> Limiter:
-    settings = parts.settings
-    limiter = Limiter(
-        policy,
-        parts.store,
-        settings.rate_limit.when_store_is_down,
-        share=settings.listen.workers,
-        addresses=parts.addresses,
-    )
-    parts.limiters.append(limiter)
-    return limiter
-
-
-def _cors(policy: CorsSettings | Literal[False] | None) -> Cors | None:
-    return Cors(policy.origins, policy.headers, policy.max_age) if policy else None
+    limit = spec.rate_limit
+    return parts.limiter_of(Policy(f"route-{spec.name}", limit.requests, limit.window, 0))
 
 
 def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:
@@ -282,7 +149,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     limiter = None
     if is_on and endpoint.has_limit:
         policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
-        limiter = _limiter(parts, policy)
+        limiter = parts.limiter_of(policy)
     return Route(
         name=name,
         pattern=pattern,
@@ -308,14 +175,16 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
             return KeyStatus(parts.vault).respond
         case "sign-in-google":
             google = settings.google
-            by_google = GoogleVerifier(parts.session, google.certificates_url, google.audiences)
-            parts.verifiers.append(by_google)
-            return GoogleSignIn(by_google, parts.users, parts.tokens).respond
+            if parts.google is None:
+                parts.google = GoogleVerifier(
+                    parts.session, google.certificates_url, google.audiences
+                )
+            return GoogleSignIn(parts.google, parts.users, parts.tokens).respond
         case "sign-in-apple":
             apple = settings.apple
-            by_apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
-            parts.verifiers.append(by_apple)
-            return AppleSignIn(by_apple, parts.users, parts.tokens).respond
+            if parts.apple is None:
+                parts.apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
+            return AppleSignIn(parts.apple, parts.users, parts.tokens).respond
 
 
 async def _absent(_exchange: Exchange) -> Answer:

@@ -139,6 +139,9 @@ class Listener(web.Server):
     def __init__(self, gateway: Gateway, bounds: BoundsSettings) -> None:
         super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
         self.gateway = gateway
+        self._bound(bounds)
+
+    def _bound(self, bounds: BoundsSettings) -> None:
         self._request_line_bytes = bounds.request_line
         self._head_bytes = bounds.headers
         # A field takes four bytes more than its name and value.
@@ -188,8 +191,19 @@ class Listener(web.Server):
             return HeadersTooLarge()
         return BadRequest("Bad Request", reason="malformed_request")
 
+    def use(self, gateway: Gateway, bounds: BoundsSettings) -> None:
+        """Have requests from now on decided by `gateway`; new connections have these `bounds`."""
+        self.gateway = gateway
+        self._bound(bounds)
+
     def drain(self) -> None:
         """No further requests on any connection; those under way may finish."""
         for connection in self.connections:
             if isinstance(connection, ClientConnection):
                 connection.drain()
+
+    def retire(self) -> None:
+        """Say with the next answer on each connection that it is the last."""
+        for connection in self.connections:
+            if isinstance(connection, ClientConnection):
+                connection.draining = True

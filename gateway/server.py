@@ -1,176 +1,192 @@
-"""Processes: an arbiter that forks workers and keeps their number; `worker.py` is what they run.
+"""The arbiter: binds the ports, keeps the workers' number, and brings a new configuration to them.
 
 Rules:
-- The arbiter has no event loop and no threads, so that a fork is always safe; it binds the ports,
-  waits for signals and for dead children, and does nothing else.
+- The arbiter has no asyncio loop and no threads, so that a fork is always safe. It waits for
+  signals and for what its workers say, and does nothing else.
 - Every worker has a listening socket of its own on the one port (SO_REUSEPORT). The arbiter keeps
   it open, so connections that wait in it outlive a worker that dies: its successor takes them.
 - All workers share the admin socket: whichever is free answers, for all of them.
-- SIGTERM or SIGINT drains: no new connections, requests under way finish up to a deadline.
+- A worker that says nothing for `listen.worker_timeout` hangs, and is replaced. Time in which the
+  arbiter itself stood still does not count.
+- SIGHUP reloads. SIGTERM or SIGINT drains: no new connections, requests under way finish up to a
+  deadline.
 """
 
-import contextlib
 import gc
 import logging
-import math
 import os
+import selectors
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
+from gateway.control import Configuration, Kind, Message, Outcome
 from gateway.observe.logs import configure_logging
-from gateway.routefile import RouteFile
+from gateway.processes import SIGNALS, Process, Processes, Slot
+from gateway.reloading import Load, Reloading, Watch
+from gateway.routefile import RouteFile, load_configuration
 from gateway.settings import Settings
 from gateway.worker import Worker
 
 logger = logging.getLogger("gateway.server")
 
+TURN_SECONDS = 0.5  # so often the clock is looked at, whatever happens
+LATE_SECONDS = 1.0  # a turn that took so much longer was not ours to take
 # A worker that ends sooner than this after its start is started again only after a pause.
 SHORT_LIFE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
 # Beyond the time that workers take for draining, by their own clock, they are killed.
 OVERTIME_SECONDS = 5
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP, signal.SIGALRM)
-
-
-@dataclass(slots=True)
-class Slot:
-    """A worker's place: its number and socket outlive the process in it."""
-
-    number: int
-    listening: socket.socket
-    pid: int = 0
-    started: float = 0.0
 
 
 class Arbiter:
     """Starts the workers, and starts another one where one dies."""
 
-    def __init__(self, settings: Settings, route_file: RouteFile) -> None:
-        self._settings = settings
-        self._route_file = route_file
-        listen = settings.listen
-        self._data = _bind(listen.host, listen.port, listen.workers)
+    def __init__(self, configuration: Configuration, load: Load, files: Sequence[Path]) -> None:
+        """`load` reads both files again; `files` are what they and their certificates lie in."""
+        listen, admin = configuration.settings.listen, configuration.settings.admin
+        data = _bind(listen.host, listen.port, listen.workers)
         try:
-            self._admin = _bind(settings.admin.host, settings.admin.port, 1)[0]
+            self._admin = _bind(admin.host, admin.port, 1)[0]
         except OSError:
-            _close(self._data)
+            _close(data)
             raise
         self._admin.listen(128)
-        self._slots = [Slot(number, sock) for number, sock in enumerate(self._data)]
-        self._shared = Path(tempfile.mkdtemp(prefix="primit-gateway-"))
-        self._lifeline = os.pipe()
+        self._processes = Processes(
+            slots=tuple(Slot(number, sock) for number, sock in enumerate(data)),
+            admin=self._admin,
+            shared=Path(tempfile.mkdtemp(prefix="primit-gateway-")),
+            lifeline=os.pipe(),
+        )
+        self._selector = selectors.DefaultSelector()
+        self._reloading = Reloading(configuration, load, self._processes, self._start)
+        self._watch = Watch(files)
         self._stopping = False
+        self._kill_at = float("inf")
+        self._restarts: list[tuple[float, Slot]] = []  # when, for those that died at once
         self._exit_code = 0
 
     def run(self) -> int:
         """Serve until a signal says stop; the exit code of the process."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        scheme = "http" if self._settings.listen.tls is None else "https"
-        logger.info("listening on %s://%s", scheme, _address(self._data[0]))
+        woken = self._take_signals()
+        settings = self._reloading.current.settings
+        scheme = "http" if settings.listen.tls is None else "https"
+        logger.info("listening on %s://%s", scheme, _address(self._processes.slots[0].listening))
         logger.info("admin listener on http://%s", _address(self._admin))
         gc.collect()
         gc.freeze()  # what is loaded by now is shared by all workers and never garbage
         try:
-            for slot in self._slots:
-                self._fork(slot)
-            while any(slot.pid for slot in self._slots):
-                number = signal.sigwait(SIGNALS)
-                if number in (signal.SIGTERM, signal.SIGINT):
-                    self._stop()
-                elif number == signal.SIGALRM:
-                    self._signal_workers(signal.SIGKILL)
-                self._reap()
+            for slot in self._processes.slots:
+                self._start(slot, self._reloading.current)
+            looked = time.monotonic()
+            while self._processes or self._restarts:
+                for key, _ in self._selector.select(TURN_SECONDS):
+                    if key.fileobj is woken:
+                        self._take_signal(woken)
+                    else:
+                        self._listen_to(key.data)
+                now = time.monotonic()
+                self._reap(now)
+                self._look_at_clock(now, late=now - looked > TURN_SECONDS + LATE_SECONDS)
+                looked = time.monotonic()
         finally:
-            shutil.rmtree(self._shared, ignore_errors=True)
+            shutil.rmtree(self._processes.shared, ignore_errors=True)
         return self._exit_code
 
-    def _fork(self, slot: Slot) -> None:
-        slot.started = time.monotonic()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid:
-            slot.pid = pid
-            return
-        code = 1
-        try:
-            code = self._become_worker(slot)
-        except BaseException:
-            logger.exception("worker %d failed", slot.number)
-        finally:
-            # Never return into the arbiter's stack.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-
-    def _become_worker(self, slot: Slot) -> int:
-        os.close(self._lifeline[1])
-        for other in self._slots:
-            if other is not slot:
-                other.listening.close()
+    def _take_signals(self) -> socket.socket:
+        """Have each signal's number come as a byte; what wakes the selector is returned."""
+        woken, wakes = socket.socketpair()
+        woken.setblocking(False)
+        wakes.setblocking(False)
+        self._wakes = wakes  # kept open
+        signal.set_wakeup_fd(wakes.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
-        # A terminal sends these to every process of the group; the arbiter says what happens.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        worker = Worker(
-            self._settings,
-            self._route_file,
-            number=slot.number,
-            listening=slot.listening,
-            admin=self._admin,
-            shared=self._shared,
-            lifeline=self._lifeline[0],
-        )
-        return worker.run()
+            signal.signal(number, lambda _number, _frame: None)
+        self._selector.register(woken, selectors.EVENT_READ)
+        return woken
+
+    def _take_signal(self, woken: socket.socket) -> None:
+        for number in woken.recv(4096):
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop()
+            elif number == signal.SIGHUP and not self._stopping:
+                self._reloading.ask()
+
+    def _listen_to(self, process: Process) -> None:
+        for message in process.control.receive():
+            process.heard = time.monotonic()
+            self._hear(process, message)
+
+    def _hear(self, process: Process, message: Message) -> None:
+        if message.kind is Kind.READY:
+            process.ready = True
+            logger.info("%s is ready", process)
+        if message.kind is Kind.RELOAD:
+            workers, ask = message.fields["workers"], message.fields["ask"]
+            if self._stopping:
+                stopping = Outcome(("the gateway is stopping",))
+                process.control.send(Kind.RELOADED, ask=ask, **stopping.fields())
+            else:
+                self._reloading.ask(workers=workers, by=(process, ask))
+        self._reloading.heard(process, message)
+
+    def _look_at_clock(self, now: float, *, late: bool) -> None:
+        if now > self._kill_at:
+            for process in self._processes:
+                process.signal(signal.SIGKILL)
+        if self._stopping:
+            return
+        for due in [due for due in self._restarts if due[0] <= now]:
+            self._restarts.remove(due)
+            self._start(due[1], self._reloading.current)
+        timeout = self._reloading.current.settings.listen.worker_timeout
+        for process in self._processes:
+            if late:
+                process.heard = now
+            elif now - process.heard > timeout:
+                logger.error(
+                    "%s said nothing for %.0f s: it hangs, and is killed", process, timeout
+                )
+                process.heard = now
+                process.signal(signal.SIGKILL)
+        if self._reloading.current.settings.reload.watch and self._watch.changed():
+            logger.info("a file of the configuration has changed")
+            self._reloading.ask()
+        self._reloading.look_at_clock(now)
+
+    def _start(self, slot: Slot, configuration: Configuration) -> Process:
+        process = self._processes.start(slot, configuration, reloaded=self._reloading.succeeded)
+        self._selector.register(process.control, selectors.EVENT_READ, process)
+        return process
 
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
-            # Only the workers hold the ports now: with the last of them they are free.
-            _close([*self._data, self._admin])
-            shutdown = self._settings.shutdown
-            signal.alarm(math.ceil(shutdown.grace + shutdown.deadline) + OVERTIME_SECONDS)
-        self._signal_workers(signal.SIGTERM)
+            self._restarts.clear()
+            self._processes.close_ports()
+            shutdown = self._reloading.current.settings.shutdown
+            self._kill_at = time.monotonic() + shutdown.grace + shutdown.deadline + OVERTIME_SECONDS
+        for process in self._processes:
+            process.signal(signal.SIGTERM)
 
-    def _signal_workers(self, number: int) -> None:
-        for slot in self._slots:
-            if slot.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(slot.pid, number)
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if not pid:
-                return
-            slot = next((slot for slot in self._slots if slot.pid == pid), None)
-            if slot is None:
+    def _reap(self, now: float) -> None:
+        for process, code in self._processes.reap(self._selector.unregister):
+            self._reloading.ended(process)
+            if self._stopping or process.retiring:
                 continue
-            slot.pid = 0
-            if self._stopping:
-                continue
-            code = os.waitstatus_to_exitcode(status)
             if code == Worker.REFUSES_TO_START:
                 self._exit_code = 1  # it has said why
                 self._stop()
                 continue
-            logger.error(
-                "worker %d (pid %d) ended with %d; starting another", slot.number, pid, code
-            )
-            if time.monotonic() - slot.started < SHORT_LIFE_SECONDS:
-                time.sleep(PAUSE_SECONDS)
-            self._fork(slot)
+            logger.error("%s ended with %d; starting another", process, code)
+            if now - process.started < SHORT_LIFE_SECONDS:
+                self._restarts.append((now + PAUSE_SECONDS, process.slot))
+            else:
+                self._start(process.slot, self._reloading.current)
 
 
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:
@@ -213,8 +229,13 @@ def serve(
             "the store is embedded (memory://): one process, and gone when it ends; "
             "set store.url to a Redis for anything but trying out"
         )
+
+    def load() -> Configuration:
+        return Configuration(*load_configuration(settings_path, routes_path, os.environ))
+
+    files = [path for path in (settings_path, routes_path) if path is not None]
     try:
-        arbiter = Arbiter(settings, route_file)
+        arbiter = Arbiter(Configuration(settings, route_file), load, files)
     except OSError as error:
         listen, admin = settings.listen, settings.admin
         logger.error(

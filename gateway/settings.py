@@ -53,6 +53,8 @@ class ListenSettings(Model):
     """0 takes a free one."""
     workers: Count = Field(default=1, ge=1)
     """Processes that share the port; one per core is right."""
+    worker_timeout: Number = Field(default=10, ge=1)
+    """Seconds without a sign of life after which a worker is replaced."""
     tls: TlsSettings | None = None
     """Certificate and key when clients connect by TLS; null: plain HTTP."""
 
@@ -176,6 +178,13 @@ class BoundsSettings(Model):
     """Seconds that a client's idle connection is kept."""
 
 
+class ReloadSettings(Model):
+    watch: Flag = False
+    """Reload when one of the files has changed; else on SIGHUP and `gateway reload` alone."""
+    drain: Number = Field(default=30, ge=0)
+    """Seconds that requests and sockets on routes that are gone get to finish."""
+
+
 class ShutdownSettings(Model):
     grace: Number = Field(default=0, ge=0)
     """Seconds between "not ready" and closing the port, for a load balancer to notice."""
@@ -228,6 +237,8 @@ class Settings(Model):
     """Pages that may call from a browser, for routes that don't say otherwise; null: none."""
     bounds: BoundsSettings = BoundsSettings()
     """How much a request's head may be, and how long a client may take."""
+    reload: ReloadSettings = ReloadSettings()
+    """How a changed configuration comes into use."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """How the gateway ends."""
     logging: LoggingSettings = LoggingSettings()

@@ -1,38 +1,43 @@
 """One worker process: an event loop with the data listener, the admin listener and the ticker.
 
 In order: open what is shared, answer probes ("not ready"), build the routes, take requests, wait
-for the signal, drain, close. The arbiter in `server.py` starts it and gives it its sockets.
+for the end, drain, close. The arbiter in `server.py` starts it, gives it its sockets, and tells it
+of new configurations.
 """
 
 import asyncio
 import contextlib
+import itertools
 import logging
-import os
 import signal
 import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import uvloop
 from aiohttp import web
 
 from gateway.admin.app import AdminRunner, AdminState, make_admin_app
 from gateway.admin.operations import Context
-from gateway.build import Parts, build_gateway, open_parts
+from gateway.control import Configuration, Control, Kind, Message
 from gateway.errors import ConfigurationError
 from gateway.listener import Listener
+from gateway.live import LiveGateway
 from gateway.observe.access_log import AccessLog
 from gateway.observe.logs import log_unhandled
 from gateway.observe.metrics import Metrics, Reading, Sourced
-from gateway.routefile import RouteFile
-from gateway.settings import Settings, TlsSettings
+from gateway.parts import Parts
+from gateway.settings import TlsSettings
 
 logger = logging.getLogger("gateway.worker")
 
 BACKLOG = 4096
 SWEEP_SECONDS = 0.25
 SWEEPS_PER_FLUSH = 4
+BEAT_SECONDS = 0.25
+RELOAD_SECONDS = 90.0  # more than all its steps may take
 
 
 class Worker:
@@ -42,22 +47,26 @@ class Worker:
 
     def __init__(
         self,
-        settings: Settings,
-        route_file: RouteFile,
+        configuration: Configuration,
         *,
         number: int,
+        seat: int,
         listening: socket.socket,
         admin: socket.socket,
         shared: Path,
         lifeline: int,
+        control: Control,
+        reloaded: bool,
     ) -> None:
-        self._settings = settings
-        self._route_file = route_file
+        self._configuration = configuration
         self._number = number
+        self._seat = seat
         self._listening = listening
         self._admin = admin
         self._shared = shared
         self._lifeline = lifeline
+        self._arbiter = ArbiterLine(control)
+        self._reloaded = reloaded
 
     def run(self) -> int:
         """Serve until told to stop; the exit code of the process."""
@@ -65,59 +74,88 @@ class Worker:
             return runner.run(self._serve())
 
     async def _serve(self) -> int:
+        settings = self._configuration.settings
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(log_unhandled)
-        stop = asyncio.Event()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        loop.add_reader(self._lifeline, stop.set)
-        metrics = Metrics(directory=self._shared, worker=self._number)
-        access_log = AccessLog(self._settings.logging)
+        arbiter = self._arbiter
+        loop.add_signal_handler(signal.SIGTERM, arbiter.stop.set)
+        loop.add_reader(self._lifeline, arbiter.stop.set)
+        arbiter.open()
+        metrics = Metrics(directory=self._shared, worker=self._seat)
+        access_log = AccessLog(settings.logging)
         metrics.add_source(access_log.readings)
         access_log.start()
         try:
-            parts = await open_parts(self._settings, metrics)
-            state = self._admin_state(parts)
+            live = await LiveGateway.open(self._configuration, metrics, access_log)
+            live.reloaded = self._reloaded
+            state = self._admin_state(live.parts)
             admin = await self._open_admin(state)
-            gateway = build_gateway(parts, self._route_file, access_log)
-            listener = Listener(gateway, self._settings.bounds)
+            listener = Listener(live.gateway, settings.bounds)
             metrics.add_source(lambda: connections(listener))
             server = await loop.create_server(
-                listener, sock=self._listening, backlog=BACKLOG, ssl=_tls(self._settings.listen.tls)
+                listener, sock=self._listening, backlog=BACKLOG, ssl=_tls(settings.listen.tls)
             )
         except ConfigurationError as error:
             logger.error("%s", error)
             return self.REFUSES_TO_START
         metrics.flush()  # a gauge that nobody has set yet says 0: "the store is away"
-        ticker = loop.create_task(tick(parts, metrics))
+        ticker = loop.create_task(tick(live, metrics))
+        changes = loop.create_task(self._follow(live, listener, state))
         state.table_loaded = True
-        logger.info("worker %d (pid %d) is ready", self._number, os.getpid())
-        await stop.wait()
+        arbiter.say(Kind.READY)
+        await arbiter.stop.wait()
         loop.remove_reader(self._lifeline)
         state.draining = True
-        await self._drain(server, listener)
+        shutdown = live.parts.settings.shutdown
+        if arbiter.retired:
+            await admin.cleanup()  # the successor answers there
+        else:
+            await asyncio.sleep(shutdown.grace)
+        server.close()
+        await drain(listener, shutdown.deadline, at_once=not arbiter.retired)
+        changes.cancel()
         ticker.cancel()
+        arbiter.close()
         await admin.cleanup()
-        await parts.close()
+        await live.close()
         metrics.flush()
         access_log.close()
         return 0
 
+    async def _follow(self, live: LiveGateway, listener: Listener, state: AdminState) -> None:
+        """Do what the arbiter says of new configurations, one after the other."""
+        arbiter = self._arbiter
+        while True:
+            message = await arbiter.orders.get()
+            if message.kind is Kind.PREPARE and message.configuration is not None:
+                try:
+                    await live.prepare(message.configuration)
+                    arbiter.say(Kind.PREPARED)
+                except ConfigurationError as error:
+                    arbiter.say(Kind.PREPARED, problem=str(error))
+                except Exception as error:
+                    logger.exception("the new configuration could not be built")
+                    arbiter.say(Kind.PREPARED, problem=f"{type(error).__name__}: see the log")
+            elif message.kind is Kind.COMMIT:
+                await live.commit()
+                live.reloaded = True
+                listener.use(live.gateway, live.parts.settings.bounds)
+                state.context = _context(live.parts)
+                arbiter.say(Kind.COMMITTED)
+            elif message.kind is Kind.ABANDON:
+                await live.abandon()
+                live.reloaded = False
+
     def _admin_state(self, parts: Parts) -> AdminState:
-        token = self._settings.admin.token
+        settings = parts.settings
+        token = settings.admin.token
         return AdminState(
             metrics=parts.metrics,
             store=parts.store,
-            store_kind=self._settings.store.url.partition(":")[0],
-            context=Context(
-                settings=self._settings,
-                store=parts.store,
-                keys=parts.keys,
-                plans=parts.plans,
-                users=parts.users,
-                vault=parts.vault,
-                limiter=parts.limiter,
-            ),
+            store_kind=settings.store.url.partition(":")[0],
+            context=_context(parts),
             token=None if token is None else token.get_secret_value(),
+            reload=self._arbiter.reload,
         )
 
     async def _open_admin(self, state: AdminState) -> web.AppRunner:
@@ -126,30 +164,102 @@ class Worker:
         await web.SockSite(runner, self._admin).start()
         return runner
 
-    async def _drain(self, server: asyncio.Server, listener: Listener) -> None:
-        """Stop taking requests, and let those under way finish, up to the deadline."""
-        shutdown = self._settings.shutdown
-        await asyncio.sleep(shutdown.grace)
-        server.close()
+
+async def drain(listener: Listener, deadline: float, *, at_once: bool) -> None:
+    """Let what is under way finish within `deadline` seconds.
+
+    `at_once` ends idle connections now. Else their clients are told with their next answer: a
+    client may be sending a request in this very moment.
+    """
+    if at_once:
         listener.drain()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(shutdown.deadline):
-                while listener.connections:  # noqa: ASYNC110  # aiohttp tells nobody of the last
-                    await asyncio.sleep(0.05)
-        await listener.shutdown(0.1)
+    else:
+        listener.retire()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(deadline):
+            while listener.connections:  # noqa: ASYNC110  # aiohttp tells nobody of the last
+                await asyncio.sleep(0.05)
+    await listener.shutdown(0.1)
+
+
+class ArbiterLine:
+    """The worker's end of the line to the arbiter (`control.py`)."""
+
+    def __init__(self, control: Control) -> None:
+        self.stop = asyncio.Event()
+        self.retired = False  # why: a successor is there
+        self.orders: asyncio.Queue[Message] = asyncio.Queue()
+        self._control = control
+        self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._asks = itertools.count(1)
+        self._heart: asyncio.Task[None] | None = None
+
+    def open(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_reader(self._control.fileno(), self._hear)
+        self._heart = loop.create_task(self._beat())
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._control.fileno())
+        if self._heart is not None:
+            self._heart.cancel()
+
+    def say(self, kind: Kind, **fields: Any) -> bool:
+        return self._control.send(kind, **fields)
+
+    async def reload(self, *, workers: bool) -> dict[str, Any]:
+        """Have the arbiter reload; an `Outcome`'s fields. Raises TimeoutError."""
+        ask = next(self._asks)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._asked[ask] = answer
+        try:
+            self.say(Kind.RELOAD, ask=ask, workers=workers)
+            async with asyncio.timeout(RELOAD_SECONDS):
+                return await answer
+        finally:
+            del self._asked[ask]
+
+    def _hear(self) -> None:
+        for message in self._control.receive():
+            if message.kind is Kind.RETIRE:
+                self.retired = True
+                self.stop.set()
+            elif message.kind is Kind.RELOADED:
+                answer = self._asked.get(message.fields.pop("ask"))
+                if answer is not None and not answer.done():
+                    answer.set_result(message.fields)
+            else:
+                self.orders.put_nowait(message)
+
+    async def _beat(self) -> None:
+        while True:
+            self.say(Kind.ALIVE)
+            await asyncio.sleep(BEAT_SECONDS)
+
+
+def _context(parts: Parts) -> Context:
+    return Context(
+        settings=parts.settings,
+        store=parts.store,
+        keys=parts.keys,
+        plans=parts.plans,
+        users=parts.users,
+        vault=parts.vault,
+        limiter=parts.limiter,
+    )
 
 
 def connections(listener: Listener) -> Iterator[Reading]:
     yield Reading(Sourced.CONNECTIONS, (), len(listener.connections))
 
 
-async def tick(parts: Parts, metrics: Metrics) -> None:
+async def tick(live: LiveGateway, metrics: Metrics) -> None:
     """What is done by the clock instead of by request: deadlines, and the counts' way out."""
     loop = asyncio.get_running_loop()
     while True:
         for _ in range(SWEEPS_PER_FLUSH):
             await asyncio.sleep(SWEEP_SECONDS)
-            parts.sweep(loop.time())
+            live.sweep(loop.time())
         metrics.flush()
 
 

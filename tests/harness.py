@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gateway.build import Parts, build_gateway, open_parts
+from gateway.control import Configuration
 from gateway.listener import Listener
+from gateway.live import LiveGateway
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import Metrics
+from gateway.parts import Parts
 from gateway.pipeline import Gateway
 from gateway.routefile import load_routes
 from gateway.settings import load_settings
@@ -31,10 +33,17 @@ class Running:
     """A gateway that runs; `parts` are its insides, for arranging a test."""
 
     port: int
-    parts: Parts
-    gateway: Gateway
+    live: LiveGateway
     listener: Listener
     log_path: Path
+
+    @property
+    def parts(self) -> Parts:
+        return self.live.parts
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.live.gateway
 
     @property
     def url(self) -> str:
@@ -91,19 +100,18 @@ async def open_gateway(
     metrics = Metrics()
     access_log = AccessLog(loaded.logging, descriptor=descriptor)
     access_log.start()
-    parts = await open_parts(loaded, metrics)
-    gateway = build_gateway(parts, route_file, access_log)
-    listener = Listener(gateway, loaded.bounds)
+    live = await LiveGateway.open(Configuration(loaded, route_file), metrics, access_log)
+    listener = Listener(live.gateway, loaded.bounds)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(listener, "127.0.0.1", 0)
-    ticker = loop.create_task(tick(parts, metrics))
+    ticker = loop.create_task(tick(live, metrics))
     try:
-        yield Running(server.sockets[0].getsockname()[1], parts, gateway, listener, log_path)
+        yield Running(server.sockets[0].getsockname()[1], live, listener, log_path)
     finally:
         ticker.cancel()
         server.close()
         await listener.shutdown(0.1)
-        await parts.close()
+        await live.close()
         access_log.close()
         os.close(descriptor)
 

@@ -55,6 +55,7 @@ class AdminState:
     store_kind: str  # the scheme of store.url: memory, redis, rediss, unix, ...
     context: Context
     token: str | None = None
+    reload: Callable[..., Awaitable[dict[str, Any]]] | None = None  # takes `workers`
     table_loaded: bool = False
     draining: bool = False
 
@@ -75,6 +76,7 @@ def make_admin_app(
     app.router.add_get("/healthz", admin.healthz)
     app.router.add_get("/readyz", admin.readyz)
     app.router.add_get("/metrics", admin.metrics)
+    app.router.add_post("/api/reload", admin.reload)
     app.router.add_post("/api/{operation}", admin.operate)
     return app
 
@@ -157,20 +159,29 @@ class _Admin:
         body, content_type = await asyncio.to_thread(self._state.metrics.exposition)
         return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
+    async def reload(self, request: web.Request) -> web.Response:
+        """Both files are read again. 409 with what is wrong, and then nothing has changed."""
+        self._check_caller(request, changes=True)
+        arguments = await _arguments(request)
+        workers = arguments.pop("workers", False)
+        if arguments or not isinstance(workers, bool):
+            return _json(422, {"detail": "It takes workers, true or false, and nothing else."})
+        assert self._state.reload is not None
+        try:
+            outcome = await self._state.reload(workers=workers)
+        except TimeoutError:
+            return _json(504, {"detail": "The arbiter did not answer: see the log."})
+        if outcome["problems"]:
+            problems = outcome["problems"]
+            return _json(409, {"detail": "nothing was changed", "problems": problems})
+        return _json(200, outcome)
+
     async def operate(self, request: web.Request) -> web.Response:
-        token = self._state.token or None  # an empty one would let everybody in
-        if (token is None or _on_loopback(request)) and not _names_an_address(request):
-            raise _error(web.HTTPForbidden, "Host must be an IP address or localhost here.")
-        if token is not None and not _carries(request, token):
-            raise _error(web.HTTPUnauthorized, "The admin token is missing or wrong.")
         name = request.match_info["operation"]
         operation = self._operations.get(name)
+        self._check_caller(request, changes=operation is not None and operation.changes)
         if operation is None:
             raise _error(web.HTTPNotFound, "There is no such operation.")
-        if operation.changes and token is None:
-            raise _error(
-                web.HTTPForbidden, "This changes something: set admin.token to allow it here."
-            )
         arguments = await _arguments(request)
         try:
             result = await operation.run(self._state.context, **arguments)
@@ -181,6 +192,18 @@ class _Admin:
         if operation.changes:
             logger.info("%s done", name)
         return _json(200, result)
+
+    def _check_caller(self, request: web.Request, *, changes: bool) -> None:
+        """Raise the refusal of a caller who may not do this."""
+        token = self._state.token or None  # an empty one would let everybody in
+        if (token is None or _on_loopback(request)) and not _names_an_address(request):
+            raise _error(web.HTTPForbidden, "Host must be an IP address or localhost here.")
+        if token is not None and not _carries(request, token):
+            raise _error(web.HTTPUnauthorized, "The admin token is missing or wrong.")
+        if changes and token is None:
+            raise _error(
+                web.HTTPForbidden, "This changes something: set admin.token to allow it here."
+            )
 
 
 async def _arguments(request: web.Request) -> dict[str, Any]:

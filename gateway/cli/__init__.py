@@ -17,6 +17,7 @@ from gateway.cli.options import group
 
 GROUPS = {
     "serve": "Run the gateway.",
+    "reload": "Have a running gateway use the files as they are now.",
     "check": "Find every problem in settings and routes.",
     "explain": "Say what would become of a request, without sending it.",
     "routes": "Show the route table.",

@@ -64,27 +64,38 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
         raise Failure(f"{operation} failed: {error.reason}") from None
 
 
-def ask_gateway(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:
-    """Have the running gateway do it."""
+def ask_gateway(
+    settings: "Settings",
+    operation: str,
+    arguments: dict[str, Any],
+    *,
+    seconds: float = GATEWAY_SECONDS,
+) -> Any:
+    """Have the running gateway do it, within `seconds`."""
     admin = settings.admin
     host = EVERYWHERE.get(admin.host, admin.host)
     where = f"[{host}]:{admin.port}" if ":" in host else f"{host}:{admin.port}"
     headers = {"Content-Type": "application/json"}
     if admin.token is not None:
         headers["Authorization"] = f"Bearer {admin.token.get_secret_value()}"
-    connection = http.client.HTTPConnection(host, admin.port, timeout=GATEWAY_SECONDS)
+    connection = http.client.HTTPConnection(host, admin.port, timeout=seconds)
     try:
         connection.request("POST", f"/api/{operation}", json.dumps(arguments), headers)
         response = connection.getresponse()
         status, body = response.status, response.read(MAX_ANSWER_BYTES)
     except TimeoutError:
         raise Failure(
-            f"the gateway on {where} did not answer within {GATEWAY_SECONDS:.0f} s; see its log"
+            f"the gateway on {where} did not answer within {seconds:.0f} s; see its log"
         ) from None
     except OSError:
+        if settings.store.url.startswith("memory://"):
+            raise Failure(
+                f"no gateway answers on {where}; with memory:// the data lives in the running "
+                "gateway: start `gateway serve` first, or set store.url"
+            ) from None
         raise Failure(
-            f"no gateway answers on {where}; with memory:// the data lives in the running "
-            "gateway: start `gateway serve` first, or set store.url"
+            f"no gateway answers on {where}; start `gateway serve` first, or set admin.host and "
+            "admin.port to where it runs"
         ) from None
     except http.client.HTTPException:
         raise not_a_gateway(where) from None
@@ -101,7 +112,12 @@ def ask_gateway(settings: "Settings", operation: str, arguments: dict[str, Any])
     if status == http.HTTPStatus.UNAUTHORIZED:
         raise Failure(f"the gateway on {where} has another admin.token; set the one it runs with")
     wrong_usage = status == http.HTTPStatus.UNPROCESSABLE_ENTITY
-    raise Failure(str(answer["detail"]), exit_code=WRONG_USAGE if wrong_usage else REFUSED)
+    problems = answer.get("problems", ())
+    raise Failure(
+        str(answer["detail"]),
+        complaints=problems,
+        exit_code=WRONG_USAGE if wrong_usage else REFUSED,
+    )
 
 
 def not_a_gateway(where: str) -> Failure:

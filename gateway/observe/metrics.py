@@ -56,6 +56,8 @@ class Sourced(StrEnum):
     UPSTREAM_CONNECTIONS = "gateway_upstream_connections"  # (upstream, state)
     CONNECTIONS = "gateway_connections"  # ()
     STORE_UP = "gateway_store_up"  # ()
+    RELOADED = "gateway_config_last_reload_successful"  # ()
+    CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
     LOG_LINES_DROPPED = "gateway_log_lines_dropped_total"  # ()
 
@@ -166,6 +168,18 @@ class Metrics:
             Sourced.STORE_UP: Gauge(
                 Sourced.STORE_UP.value,
                 "1 when every worker reaches the store, else 0.",
+                registry=registry,
+                multiprocess_mode="livemin",
+            ),
+            Sourced.RELOADED: Gauge(
+                Sourced.RELOADED.value,
+                "1 when every worker uses the configuration it was last asked to, else 0.",
+                registry=registry,
+                multiprocess_mode="livemin",
+            ),
+            Sourced.CONFIGURED_AT: Gauge(
+                Sourced.CONFIGURED_AT.value,
+                "When the worker furthest behind took its configuration into use, Unix seconds.",
                 registry=registry,
                 multiprocess_mode="livemin",
             ),
@@ -287,3 +301,8 @@ def _join(directory: Path, worker: int) -> None:
             begun.write_bytes(_EMPTY_FILE)
             begun.rename(path)
     values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
+
+
+def leave_seat(directory: Path, worker: int) -> None:
+    """The worker with this number has ended: its gauges count no more, its counters stay."""
+    mark_process_dead(worker, str(directory))  # type: ignore[no-untyped-call]

@@ -175,20 +175,20 @@ class Relay:
     __slots__ = (
         "_chunks",
         "_done",
-        "_exchange",
         "_forwarder",
         "_out",
         "_pump",
         "_request_sent",
         "_started",
         "_upstream",
+        "exchange",
     )
 
     def __init__(
         self, exchange: Exchange, upstream: UpstreamConnection, forwarder: Forwarder
     ) -> None:
         loop = asyncio.get_running_loop()
-        self._exchange = exchange
+        self.exchange = exchange
         self._upstream = upstream
         self._forwarder = forwarder
         self._done: asyncio.Future[None] = loop.create_future()
@@ -205,7 +205,7 @@ class Relay:
 
     async def carry(self, head: bytes) -> None:
         """Send the request, and return when its answer has been written."""
-        exchange = self._exchange
+        exchange = self.exchange
         if exchange.gone:
             raise ClientGone
         if exchange.body is not None:
@@ -220,7 +220,7 @@ class Relay:
 
     def finish(self) -> None:
         """Let go of the client and of the request; the caller releases the connection."""
-        exchange = self._exchange
+        exchange = self.exchange
         exchange.cancel = None
         exchange.connection.flow = None
         exchange.upstream_seconds = monotonic() - self._started
@@ -231,17 +231,17 @@ class Relay:
 
     def _rest_of_body(self) -> bytes:
         """A body that has come whole already, framed."""
-        body = self._exchange.payload.read_nowait()
-        self._exchange.body_received_bytes = len(body)
+        body = self.exchange.payload.read_nowait()
+        self.exchange.body_received_bytes = len(body)
         limit = self._forwarder.max_body_bytes
         if limit is not None and len(body) > limit:
             raise PayloadTooLarge(limit)
-        if not self._exchange.message.chunked:
+        if not self.exchange.message.chunked:
             return body
         return (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
 
     async def _send_body(self) -> None:
-        exchange, upstream = self._exchange, self._upstream
+        exchange, upstream = self.exchange, self._upstream
         chunked = exchange.message.chunked
         limit = self._forwarder.max_body_bytes
         try:
@@ -265,13 +265,13 @@ class Relay:
 
     def informational(self, upstream: UpstreamConnection) -> None:
         """103 and its like pass; a 100 was for us (RFC 9110 §15.2)."""
-        if upstream.status > 101 and self._exchange.message.version >= HttpVersion11:
+        if upstream.status > 101 and self.exchange.message.version >= HttpVersion11:
             lines = answer_lines(upstream.headers, NO_LENGTH, own_cors=False, chunked=False)
             self._out.append(b"HTTP/1.1 %d %b\r\n" % (upstream.status, upstream.reason))
             self._out += (*lines, b"\r\n")
 
     def head(self, upstream: UpstreamConnection) -> None:
-        exchange = self._exchange
+        exchange = self.exchange
         status = exchange.status = upstream.status
         bodiless = status in (204, 304) or exchange.method == "HEAD"
         framing = b""
@@ -302,7 +302,7 @@ class Relay:
         )
 
     def data(self, chunk: bytes) -> None:
-        self._exchange.sent_bytes += len(chunk)
+        self.exchange.sent_bytes += len(chunk)
         if self._chunks:
             self._out += (b"%x\r\n" % len(chunk), chunk, b"\r\n")
         else:
@@ -310,9 +310,9 @@ class Relay:
 
     def flush(self) -> None:
         out = self._out
-        transport = self._exchange.connection.transport
+        transport = self.exchange.connection.transport
         if out and transport is not None and not transport.is_closing():
-            self._exchange.answered = True
+            self.exchange.answered = True
             transport.write(out[0] if len(out) == 1 else b"".join(out))
         out.clear()
 

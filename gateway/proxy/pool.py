@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 from gateway.errors import UpstreamFailed, UpstreamTimeout, UpstreamUnavailable
@@ -63,6 +63,7 @@ class Pool:
         self._health_interval = health_interval  # seconds
         self._max_connections = max_connections
         self._connecting = 0
+        self._draining = False
         self._owner: dict[UpstreamConnection, Target] = {}
         self._checks: list[asyncio.Task[None]] = []
         self._loop = asyncio.get_running_loop()
@@ -86,6 +87,25 @@ class Pool:
         await asyncio.gather(*self._checks, return_exceptions=True)
         for connection in list(self._owner):
             connection.close()
+
+    def drain(self) -> None:
+        """Take no further request: idle connections end now, active ones with their request."""
+        self._draining = True
+        for check in self._checks:
+            check.cancel()
+        for target in self.targets:
+            while target.idle:
+                target.idle.pop().close()
+
+    def cut(self) -> None:
+        """End what is still under way."""
+        for connection in list(self.active()):
+            connection.fail(UpstreamUnavailable())
+
+    def active(self) -> Iterator[UpstreamConnection]:
+        """The connections that carry a request."""
+        for target in self.targets:
+            yield from tuple(target.active)
 
     def choose(self) -> Target:
         """The healthy target with the least under way. Raises UpstreamUnavailable: none."""
@@ -144,7 +164,7 @@ class Pool:
         if target is None:
             return
         target.active.discard(connection)
-        if reusable:
+        if reusable and not self._draining:
             connection.idle_since = self._loop.time()
             target.idle.append(connection)
         else:

@@ -74,7 +74,7 @@ class TunnelRelay(Relay):
         self._drain: asyncio.Task[None] | None = None
 
     def switched(self, first: bytes) -> None:
-        exchange, upstream = self._exchange, self._upstream
+        exchange, upstream = self.exchange, self._upstream
         transport = exchange.connection.transport
         if transport is None:
             return
@@ -95,8 +95,8 @@ class TunnelRelay(Relay):
         exchange.connection.switch(ClientInput(self))
 
     def client_sent(self, data: bytes) -> None:
-        transport = self._exchange.connection.transport
-        self._exchange.body_received_bytes += len(data)
+        transport = self.exchange.connection.transport
+        self.exchange.body_received_bytes += len(data)
         self._upstream.write(data)
         if not self._upstream.write_paused or transport is None or transport.is_closing():
             return
@@ -111,7 +111,7 @@ class TunnelRelay(Relay):
         await self._upstream.drained()
         self._drain = None
         self._upstream.moved()
-        transport = self._exchange.connection.transport
+        transport = self.exchange.connection.transport
         if transport is not None and not transport.is_closing():
             transport.resume_reading()
 

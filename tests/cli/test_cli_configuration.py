@@ -8,13 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway import server
-from gateway.build import build_gateway, open_parts
+from gateway.build import build_gateway
 from gateway.cli import app
 from gateway.cli.explanation import explained
 from gateway.cli.output import Failure
 from gateway.errors import GatewayError
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import UNMATCHED, Metrics
+from gateway.parts import open_parts
 from gateway.routefile import load_routes
 from gateway.settings import load_settings
 

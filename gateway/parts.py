@@ -1,0 +1,281 @@
+"""What the routes of one configuration share, opened once per worker, and the step to the next.
+
+Rules: a reload makes the successor of these parts: what its settings say anew is made anew, all
+else is the very same object, with its connections, copies and windows. `RELOAD` says which
+settings change live; the others keep the value they have until the worker, or the gateway, is
+started again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Literal
+
+from aiohttp import ClientSession
+
+from gateway.identity.apple import AppleVerifier
+from gateway.identity.google import GoogleVerifier
+from gateway.identity.tokens import AppTokens
+from gateway.identity.users import Users
+from gateway.limits import ClientAddresses, Limiter, Policy
+from gateway.observe.metrics import Metrics, Reading, Sourced
+from gateway.observe.tracing import Tracer
+from gateway.proxy.cors import Cors
+from gateway.proxy.pool import Pool
+from gateway.routespec import UpstreamSpec
+from gateway.settings import CorsSettings, Settings
+from gateway.store.keys import Keys
+from gateway.store.plans import Plans
+from gateway.store.redis import Store
+from gateway.vault import Vault
+from gateway.vault.binance import Binance
+
+
+@dataclass(slots=True)
+class Parts:
+    """`close` ends all of it; `retire` only what the successor does without."""
+
+    settings: Settings
+    store: Store
+    keys: Keys
+    users: Users
+    plans: Plans
+    vault: Vault
+    tokens: AppTokens
+    addresses: ClientAddresses
+    limiter: Limiter
+    session: ClientSession
+    cors: Cors | None
+    metrics: Metrics
+    tracer: Tracer | None = None  # None: no request is traced
+    google: GoogleVerifier | None = None
+    apple: AppleVerifier | None = None
+    limiters: dict[str, Limiter] = field(default_factory=dict)  # by the name of their policy
+    pools: dict[str, Pool] = field(default_factory=dict)  # by the name of their upstream
+    upstreams: dict[str, UpstreamSpec] = field(default_factory=dict)  # what `pools` are made of
+    # Pools of configurations before that finish what is under way, until a loop time.
+    leaving: list[tuple[Pool, float]] = field(default_factory=list)
+
+    def limiter_of(self, policy: Policy) -> Limiter:
+        """The limiter of `policy`: the one that there is, unless it is of another policy."""
+        known = self.limiters.get(policy.name)
+        if known is None or known.policy != policy:
+            known = self.limiters[policy.name] = Limiter(
+                policy,
+                self.store,
+                self.settings.rate_limit.when_store_is_down,
+                share=self.settings.listen.workers,
+                addresses=self.addresses,
+            )
+        return known
+
+    def pool_of(self, name: str, spec: UpstreamSpec) -> Pool:
+        """The pool of an upstream, started: the one that there is, unless `spec` is another."""
+        if self.upstreams.get(name) != spec:
+            pool = make_pool(name, spec)
+            pool.start()
+            self.pools[name], self.upstreams[name] = pool, spec
+        return self.pools[name]
+
+    def sweep(self, now: float) -> None:
+        """End what passed its deadline; `now` is loop time."""
+        for pool in self.pools.values():
+            pool.sweep(now)
+        for entry in tuple(self.leaving):
+            pool, ends = entry
+            pool.sweep(now)
+            if ends < now:
+                pool.cut()
+            if not pool.active_connections:
+                self.leaving.remove(entry)
+
+    def readings(self) -> Iterator[Reading]:
+        """What is counted here, for the metrics."""
+        yield Reading(Sourced.STORE_UP, (), float(self.store.available))
+        yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
+        for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
+            yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
+            yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
+        for name, limiter in self.limiters.items():
+            counts = limiter.counts
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "admitted"), counts.admitted)
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
+            yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
+        for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
+            yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
+            yield Reading(
+                Sourced.UPSTREAM_CONNECTIONS, (pool.name, "active"), pool.active_connections
+            )
+
+    def successor(self, settings: Settings) -> "Parts":
+        """The parts for `settings`, whose fixed sections are those of now. Nothing changes here."""
+        before = self.settings
+        parts = replace(
+            self,
+            settings=settings,
+            limiters=dict(self.limiters),
+            pools=dict(self.pools),
+            upstreams=dict(self.upstreams),
+            leaving=list(self.leaving),
+        )
+        if settings.plans != before.plans:
+            parts.plans = Plans(self.users, settings.plans)
+        if settings.vault != before.vault:
+            parts.vault = _vault(self.store, self.session, settings)
+        if settings.app_tokens != before.app_tokens:
+            parts.tokens = AppTokens(settings.app_tokens)
+        if settings.cors != before.cors:
+            parts.cors = make_cors(settings.cors)
+        if settings.google != before.google:
+            parts.google = None
+        if settings.apple != before.apple:
+            parts.apple = None
+        if settings.client_ip != before.client_ip:
+            parts.addresses = ClientAddresses(settings.client_ip)
+            parts.limiters.clear()  # they count by the addresses of before
+        if settings.rate_limit != before.rate_limit:
+            parts.limiters.clear()
+        parts.limiter = parts.limiter_of(_ip_policy(settings))
+        return parts
+
+    async def retire(self, successor: "Parts | None", drain_until: float = 0.0) -> None:
+        """End what `successor` does without: pools by `drain_until` (loop time), the rest now.
+
+        A successor that is given up is retired in favour of the parts it was made from.
+        """
+        kept = Parts.owned(successor) if successor is not None else frozenset()
+        for pool in self.pools.values():
+            if pool not in kept:
+                pool.drain()
+                if successor is not None and pool.active_connections:
+                    successor.leaving.append((pool, drain_until))
+        for limiter in self.limiters.values():
+            if limiter not in kept:
+                await limiter.close()
+        for verifier in (self.google, self.apple):
+            if verifier is not None and verifier not in kept:
+                await verifier.keys.close()
+
+    def owned(self) -> frozenset[Any]:
+        """What belongs to a configuration and has to be ended with it."""
+        verifiers = (self.google, self.apple)
+        return frozenset((*self.pools.values(), *self.limiters.values(), *verifiers))
+
+    async def close(self) -> None:
+        for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
+            await pool.close()
+        await self.retire(None)
+        if self.tracer is not None:
+            await self.tracer.close()
+        await self.session.close()
+        await self.store.close()
+
+
+async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
+    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
+    store = await Store.open(settings.store)
+    session = ClientSession()
+    addresses = ClientAddresses(settings.client_ip)
+    users = Users(store, settings.keys)
+    limiter = Limiter(
+        _ip_policy(settings),
+        store,
+        settings.rate_limit.when_store_is_down,
+        share=settings.listen.workers,
+        addresses=addresses,
+    )
+    parts = Parts(
+        settings=settings,
+        store=store,
+        keys=Keys(store, settings.keys, users),
+        users=users,
+        plans=Plans(users, settings.plans),
+        vault=_vault(store, session, settings),
+        tokens=AppTokens(settings.app_tokens),
+        addresses=addresses,
+        limiter=limiter,
+        session=session,
+        cors=make_cors(settings.cors),
+        metrics=metrics,
+        limiters={limiter.policy.name: limiter},
+    )
+    if settings.tracing.endpoint is not None:
+        parts.tracer = Tracer(settings.tracing, session)
+        parts.tracer.start()
+    return parts
+
+
+def make_pool(name: str, spec: UpstreamSpec) -> Pool:
+    health = spec.health
+    return Pool(
+        name,
+        spec.targets,
+        connect_timeout=spec.timeout.connect,
+        health_path=None if health is None else health.path,
+        health_interval=5.0 if health is None else health.interval,
+    )
+
+
+def make_cors(policy: CorsSettings | Literal[False] | None) -> Cors | None:
+    return Cors(policy.origins, policy.headers, policy.max_age) if policy else None
+
+
+def _ip_policy(settings: Settings) -> Policy:
+    limit = settings.rate_limit
+    return Policy("ip", limit.requests, limit.window, limit.block)
+
+
+def _vault(store: Store, session: ClientSession, settings: Settings) -> Vault:
+    vault = settings.vault
+    return Vault(store, vault, Binance(session, vault.binance_url, vault.timeout))
+
+
+class Reload(Enum):
+    """What it takes for a changed section of the settings to come into use."""
+
+    LIVE = "gateway reload"
+    WORKERS = "gateway reload --workers"
+    RESTART = "a restart"
+
+
+RELOAD: dict[str, Reload] = {
+    "listen": Reload.RESTART,
+    "admin": Reload.RESTART,
+    "store": Reload.WORKERS,
+    "client_ip": Reload.LIVE,
+    "rate_limit": Reload.LIVE,
+    "plans": Reload.LIVE,
+    "keys": Reload.WORKERS,
+    "app_tokens": Reload.LIVE,
+    "google": Reload.LIVE,
+    "apple": Reload.LIVE,
+    "vault": Reload.LIVE,
+    "cors": Reload.LIVE,
+    "bounds": Reload.LIVE,
+    "reload": Reload.LIVE,
+    "shutdown": Reload.LIVE,
+    "logging": Reload.WORKERS,
+    "tracing": Reload.WORKERS,
+}
+
+
+def reloadable(before: Settings, after: Settings, *, workers: bool) -> tuple[Settings, list[str]]:
+    """`after` as far as it can come into use now, and sentences about what of it can't.
+
+    `workers`: new processes will use it.
+    """
+    able = {Reload.LIVE, Reload.WORKERS} if workers else {Reload.LIVE}
+    kept: dict[str, Any] = {}
+    pending: list[str] = []
+    for section, takes in RELOAD.items():
+        old, new = getattr(before, section), getattr(after, section)
+        if old == new or takes in able:
+            continue
+        kept[section] = old
+        pending += [
+            f"{section}.{name} takes {takes.value}"
+            for name in type(old).model_fields
+            if getattr(old, name) != getattr(new, name)
+        ]
+    return after.model_copy(update=kept), pending

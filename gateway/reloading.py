@@ -1,0 +1,233 @@
+"""How a new configuration comes to the workers: all of them use it, or none does.
+
+    read and check both files -> every worker builds it -> every worker uses it
+
+With `workers`, new processes are started on it instead; when all of them take requests, the old
+ones retire. One reload at a time; what is asked meanwhile comes after it.
+
+Rules: what goes wrong on the way changes nothing, and is told to the log and to whoever asked. A
+worker that dies on the way is none of those that must agree; its successor starts on what is in
+use then.
+"""
+
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.control import Configuration, Kind, Message, Outcome, written
+from gateway.errors import ConfigurationError
+from gateway.parts import reloadable
+from gateway.processes import Process, Processes, Slot
+
+logger = logging.getLogger("gateway.server")
+
+STEP_SECONDS = 30.0  # for all workers to build, or to start
+
+Load = Callable[[], Configuration]
+Start = Callable[[Slot, Configuration], Process]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody wants a reload. `by` is the worker that was asked, and its number for the answer;
+    None: it was a signal, or a changed file.
+    """
+
+    workers: bool
+    by: tuple[Process, int] | None
+
+
+@dataclass(slots=True)
+class Step:
+    """One reload under way: which configuration, and whose word is still missing."""
+
+    ask: Ask
+    configuration: Configuration
+    pending: tuple[str, ...]
+    expects: Kind
+    ends: float  # monotonic seconds
+    missing: set[Process] = field(default_factory=set)
+    taking_part: list[Process] = field(default_factory=list)
+
+
+class Reloading:
+    """`current` is the configuration in use, for whoever starts a worker."""
+
+    def __init__(
+        self, configuration: Configuration, load: Load, processes: Processes, start: Start
+    ) -> None:
+        self.current = configuration
+        self.succeeded = True  # the last reload did
+        self._load = load
+        self._processes = processes
+        self._start = start
+        self._step: Step | None = None
+        self._asked: deque[Ask] = deque()
+
+    def ask(self, *, workers: bool = False, by: tuple[Process, int] | None = None) -> None:
+        self._asked.append(Ask(workers, by))
+        self._begin()
+
+    def heard(self, process: Process, message: Message) -> None:
+        """Take a worker's word, if one is missing."""
+        step = self._step
+        if step is None or process not in step.missing or message.kind is not step.expects:
+            return
+        problem = message.fields.get("problem")
+        if problem is not None:
+            self._fail(step, [f"{process}: {problem}"])
+            return
+        step.missing.discard(process)
+        self._advance(step)
+
+    def ended(self, process: Process) -> None:
+        """A worker is gone, and says nothing any more."""
+        step = self._step
+        if step is None or process not in step.missing:
+            return
+        if step.ask.workers:
+            self._fail(step, [f"{process} ended before it was ready: see the log"])
+            return
+        step.missing.discard(process)
+        self._advance(step)
+
+    def look_at_clock(self, now: float) -> None:
+        step = self._step
+        if step is None or now < step.ends:
+            return
+        if step.expects is Kind.COMMITTED:  # the others use it, and who says nothing is replaced
+            step.missing.clear()
+            self._advance(step)
+        else:
+            names = ", ".join(map(str, step.missing))
+            self._fail(step, [f"no word within {STEP_SECONDS:.0f} s of {names}"])
+
+    def _begin(self) -> None:
+        while self._step is None and self._asked:
+            ask = self._asked.popleft()
+            try:
+                loaded = self._load()
+            except ConfigurationError as error:
+                self._refuse(ask, error.complaints)
+                continue
+            embedded = self.current.settings.store.url.startswith("memory://")
+            if ask.workers and embedded:
+                self._refuse(
+                    ask, ["memory:// lives in the worker: another one would begin with nothing"]
+                )
+                continue
+            self._set_out(ask, loaded)
+
+    def _set_out(self, ask: Ask, loaded: Configuration) -> None:
+        settings, pending = reloadable(self.current.settings, loaded.settings, workers=ask.workers)
+        step = self._step = Step(
+            ask,
+            Configuration(settings, loaded.route_file),
+            tuple(pending),
+            Kind.READY if ask.workers else Kind.PREPARED,
+            time.monotonic() + STEP_SECONDS,
+        )
+        if ask.workers:
+            step.taking_part = [
+                self._start(slot, step.configuration) for slot in self._processes.slots
+            ]
+            step.missing = set(step.taking_part)
+        else:
+            self._prepare(step)
+        self._advance(step)
+
+    def _prepare(self, step: Step) -> None:
+        """Have those build the configuration that have not been asked to."""
+        asked = [p for p in self._processes.serving() if p not in step.taking_part]
+        if asked:
+            with written(step.configuration) as file:
+                for process in asked:
+                    process.control.send(Kind.PREPARE, file=file)
+        step.taking_part += asked
+        step.missing.update(asked)
+
+    def _advance(self, step: Step) -> None:
+        """Go on when nobody's word is missing."""
+        if step.missing:
+            return
+        if step.ask.workers:
+            self._succeed(step)
+        elif step.expects is Kind.PREPARED:
+            self._prepare(step)  # those that were started meanwhile, on what was in use then
+            if step.missing:
+                return
+            step.expects = Kind.COMMITTED
+            self.current = step.configuration  # whoever starts from now on starts on this
+            step.missing = {p for p in self._processes.serving() if p.control.send(Kind.COMMIT)}
+            self._advance(step)
+        else:
+            self._succeed(step)
+
+    def _succeed(self, step: Step) -> None:
+        self._step = None
+        self.succeeded = True
+        self.current = step.configuration
+        logger.info("the new configuration is in use by %d workers", len(step.taking_part))
+        for sentence in step.pending:
+            logger.warning("a changed setting is not in use yet: %s", sentence)
+        self._tell(step.ask, Outcome((), step.pending, len(step.taking_part)))
+        for process in self._processes.serving() if step.ask.workers else ():
+            if process not in step.taking_part:
+                process.retiring = True
+                process.control.send(Kind.RETIRE)
+        self._begin()
+
+    def _fail(self, step: Step, problems: Sequence[str]) -> None:
+        self._step = None
+        if step.ask.workers:
+            for process in self._processes:
+                if process in step.taking_part:
+                    process.retiring = True
+                    process.signal(signal.SIGKILL)
+        self._refuse(step.ask, problems)
+        self._begin()
+
+    def _refuse(self, ask: Ask, problems: Sequence[str]) -> None:
+        self.succeeded = False
+        for problem in problems:
+            logger.error("%s", problem)
+        logger.error("the configuration was not changed; what was in use goes on")
+        for process in self._processes.serving():
+            process.control.send(Kind.ABANDON)
+        self._tell(ask, Outcome(tuple(problems)))
+
+    def _tell(self, ask: Ask, outcome: Outcome) -> None:
+        if ask.by is not None:
+            process, number = ask.by
+            process.control.send(Kind.RELOADED, ask=number, **outcome.fields())
+
+
+class Watch:
+    """Tells when one of `files` has changed: when it differs from before, and has come to rest."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files = files
+        self._known = self._seen = self._look()
+
+    def changed(self) -> bool:
+        seen, self._seen = self._seen, self._look()
+        if self._seen == self._known or self._seen != seen:
+            return False
+        self._known = self._seen
+        return True
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(map(_mark, self._files))
+
+
+def _mark(file: Path) -> tuple[int, int, int] | None:
+    """What changes with a file's content, whether it is written or replaced."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
