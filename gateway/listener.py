@@ -119,6 +119,7 @@ class ClientConnection(RequestHandler):
     def drain(self) -> None:
         """Take no further request; the one under way may finish."""
         self.draining = True
+        self._close = True
         if self._waiter is not None and not self._waiter.done():  # idle
             self.force_close()
 

@@ -130,7 +130,7 @@ class Gateway:
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             refuse(exchange, GatewayError())
         self.observe(exchange)
-        return CLOSE if exchange.close_after or exchange.connection.draining else KEEP
+        return CLOSE if exchange.close_after else KEEP
 
     def identify(self, exchange: Exchange) -> None:
         """Who asks, and what the request is called from here on."""

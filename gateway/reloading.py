@@ -184,9 +184,10 @@ class Reloading:
     def _fail(self, step: Step, problems: Sequence[str]) -> None:
         self._step = None
         if step.ask.workers:
-            for process in self._processes:
-                if process in step.taking_part:
-                    process.retiring = True
+            alive = set(self._processes)
+            for process in step.taking_part:
+                process.retiring = True
+                if process in alive:
                     process.signal(signal.SIGKILL)
         self._refuse(step.ask, problems)
         self._begin()

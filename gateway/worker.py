@@ -141,6 +141,7 @@ class Worker:
                 live.reloaded = True
                 listener.use(live.gateway, live.parts.settings.bounds)
                 state.context = _context(live.parts)
+                live.parts.metrics.flush()  # whoever asked for it sees it in the metrics
                 arbiter.say(Kind.COMMITTED)
             elif message.kind is Kind.ABANDON:
                 await live.abandon()

@@ -1,8 +1,11 @@
 """A backend that says exactly what a test tells it to, and remembers the bytes it was sent."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -106,3 +109,31 @@ async def read_body(received: Received, reader: asyncio.StreamReader) -> None:
             received.trailers += line
     elif lengths := received.all(b"Content-Length"):
         received.body = await reader.readexactly(int(lengths[0]))
+
+
+@contextmanager
+def backend_in_thread() -> Iterator[RawBackend]:
+    """A backend that answers while the test waits for something else."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    def in_thread(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
+
+    running = in_thread(RawBackend().start())
+    try:
+        yield running
+    finally:
+        in_thread(running.stop())
+        in_thread(_end_tasks())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+async def _end_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

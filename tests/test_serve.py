@@ -20,7 +20,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from backend import RawBackend, Received
+from backend import RawBackend, Received, backend_in_thread
 from gateway_process import GatewayProcess, is_alive, until
 from harness import route, upstream
 from redis_process import RedisProcess, free_port
@@ -39,28 +39,8 @@ Start = Callable[..., GatewayProcess]
 
 @pytest.fixture
 def backend() -> Iterator[RawBackend]:
-    """A backend that answers while the test waits for something else."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def in_thread(work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, loop).result(10)
-
-    running = in_thread(RawBackend().start())
-    yield running
-    in_thread(running.stop())
-    in_thread(_end_tasks())
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
-async def _end_tasks() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    with backend_in_thread() as running:
+        yield running
 
 
 @pytest.fixture

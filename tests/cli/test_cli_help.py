@@ -44,7 +44,7 @@ def examples(name: str) -> list[str]:
 
 def test_there_is_every_command_of_the_design():
     assert set(COMMANDS) == {
-        *("serve", "check", "explain", "routes", "demo"),
+        *("serve", "reload", "check", "explain", "routes", "demo"),
         *("keys issue", "keys list", "keys show", "keys revoke"),
         *("plans set", "plans show"),
         *("users create", "users list", "users show"),
