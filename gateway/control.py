@@ -41,9 +41,11 @@ class Kind(StrEnum):
 
 
 class Message(NamedTuple):
+    """`file` is the descriptor that came along, the receiver's to close; see `read`."""
+
     kind: Kind
     fields: dict[str, Any]
-    configuration: "Configuration | None"
+    file: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,7 @@ class Control:
             if not data:
                 return
             fields = json.loads(data)
-            configuration = _read(files[0]) if files else None
-            yield Message(Kind(fields.pop("kind")), fields, configuration)
+            yield Message(Kind(fields.pop("kind")), fields, files[0] if files else None)
 
     def close(self) -> None:
         self._socket.close()
@@ -126,8 +127,11 @@ def written(configuration: Configuration) -> Iterator[int]:
         yield file.fileno()
 
 
-def _read(descriptor: int) -> Configuration:
-    """Several processes read the one open file: a mapping needs no position in it."""
+def read(descriptor: int) -> Configuration:
+    """What was `written`; closes the descriptor. It may run in a thread.
+
+    Several processes read the one open file: a mapping needs no position in it.
+    """
     try:
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as mapped:
             configuration = pickle.loads(mapped)  # noqa: S301  # from our own parent process

@@ -21,7 +21,7 @@ from aiohttp import web
 
 from gateway.admin.app import AdminRunner, AdminState, make_admin_app
 from gateway.admin.operations import Context
-from gateway.control import Configuration, Control, Kind, Message
+from gateway.control import Configuration, Control, Kind, Message, read
 from gateway.errors import ConfigurationError
 from gateway.listener import Listener
 from gateway.live import LiveGateway
@@ -127,9 +127,9 @@ class Worker:
         arbiter = self._arbiter
         while True:
             message = await arbiter.orders.get()
-            if message.kind is Kind.PREPARE and message.configuration is not None:
+            if message.kind is Kind.PREPARE and message.file is not None:
                 try:
-                    await live.prepare(message.configuration)
+                    await live.prepare(await asyncio.to_thread(read, message.file))
                     arbiter.say(Kind.PREPARED)
                 except ConfigurationError as error:
                     arbiter.say(Kind.PREPARED, problem=str(error))
