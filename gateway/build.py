@@ -4,6 +4,7 @@ Everything a route needs is bound to it here: its authenticator, its way to the 
 its counters. After this, no request looks anything up by name.
 """
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -38,26 +39,30 @@ from gateway.routespec import (
 from gateway.routing import Match, RouteTable
 from gateway.vault.endpoints import KeyStatus, VerifyKey
 
+ROUTES_A_TURN = 16  # of the event loop: a millisecond or so
 ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
-def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) -> Gateway:
-    """The gateway over `route_file`; needs the running loop. Its pools are started.
+async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) -> Gateway:
+    """The gateway over `route_file`; its pools are started.
 
     Limiters and pools that `parts` have already are used where they fit; what no route uses any
-    more is taken out of them.
+    more is taken out of them. Other requests are served meanwhile: a large table takes its time.
     """
     pools = {name: parts.pool_of(name, spec) for name, spec in route_file.upstreams.items()}
-    entries: list[tuple[Match, Route]] = list(_own_routes(parts, route_file))
-    for spec in route_file.routes:
-        route = _route(parts, spec, route_file.upstreams[spec.upstream])
-        entries.append((spec.claims, route))
+    table: RouteTable[Route] = RouteTable()
+    limiters = [parts.limiter]
+    for number, (claims, route) in enumerate(_routes(parts, route_file)):
+        table.add(claims, route)
+        if route.limiter is not None:
+            limiters.append(route.limiter)
+        if number % ROUTES_A_TURN == 0:
+            await asyncio.sleep(0)
     parts.pools, parts.upstreams = pools, dict(route_file.upstreams)
-    used = [route.limiter for _, route in entries if route.limiter is not None]
-    parts.limiters = {limiter.policy.name: limiter for limiter in (parts.limiter, *used)}
+    parts.limiters = {limiter.policy.name: limiter for limiter in limiters}
     limit = parts.settings.rate_limit
     return Gateway(
-        table=RouteTable(entries),
+        table=table,
         addresses=parts.addresses,
         limiter=parts.limiter if limit.enabled else None,
         exempt=frozenset(limit.exempt),
@@ -66,6 +71,12 @@ def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) ->
         cors=parts.cors,
         tracer=parts.tracer,
     )
+
+
+def _routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:
+    yield from _own_routes(parts, route_file)
+    for spec in route_file.routes:
+        yield spec.claims, _route(parts, spec, route_file.upstreams[spec.upstream])
 
 
 def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:

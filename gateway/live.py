@@ -7,6 +7,7 @@ on all others nobody notices anything.
 """
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from time import monotonic, time
@@ -38,6 +39,7 @@ class Prepared:
     parts: Parts
     gateway: Gateway
     route_file: RouteFile
+    gone: frozenset[str]  # routes of the one in use that are not in this one, or changed
 
 
 class LiveGateway:
@@ -61,21 +63,27 @@ class LiveGateway:
     ) -> "LiveGateway":
         """Raises ConfigurationError for a store that this gateway can't work with."""
         parts = await open_parts(configuration.settings, metrics)
-        gateway = build_gateway(parts, configuration.route_file, access_log)
+        gateway = await build_gateway(parts, configuration.route_file, access_log)
         live = cls(parts, gateway, configuration.route_file, access_log)
         metrics.add_source(live.readings)
+        gc.freeze()
         return live
 
     async def prepare(self, configuration: Configuration) -> None:
         """Build it. Whatever is raised: nothing has changed."""
         await self.abandon()
         parts = self.parts.successor(configuration.settings)
+        gc.disable()  # no collection amid so many new objects: it would stop everything for nothing
         try:
-            gateway = build_gateway(parts, configuration.route_file, self._access_log)
+            gateway = await build_gateway(parts, configuration.route_file, self._access_log)
+            gone = await asyncio.to_thread(gone_routes, self._route_file, configuration.route_file)
         except BaseException:
             await parts.retire(self.parts)
             raise
-        self._prepared = Prepared(parts, gateway, configuration.route_file)
+        finally:
+            gc.freeze()  # nor does a later one look through a large table
+            gc.enable()
+        self._prepared = Prepared(parts, gateway, configuration.route_file, gone)
 
     async def abandon(self) -> None:
         """Forget what was prepared."""
@@ -88,13 +96,13 @@ class LiveGateway:
         prepared, self._prepared = self._prepared, None
         if prepared is None:
             return
-        before, gone = self.parts, gone_routes(self._route_file, prepared.route_file)
+        before = self.parts
         before.metrics.flush()  # what ends now is read for the last time
         self.parts, self.gateway = prepared.parts, prepared.gateway
         self._route_file = prepared.route_file
         self._since = time()
         ends = asyncio.get_running_loop().time() + self.parts.settings.reload.drain
-        self._leaving.append(Leaving(gone, monotonic(), ends))
+        self._leaving.append(Leaving(prepared.gone, monotonic(), ends))
         await before.retire(self.parts, ends)
 
     def sweep(self, now: float) -> None:

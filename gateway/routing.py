@@ -171,14 +171,18 @@ class RouteTable(Generic[T]):
 
     __slots__ = ("_anywhere", "_hosts", "_tables")
 
-    def __init__(self, entries: Iterable[tuple[Match, T]]) -> None:
+    def __init__(self, entries: Iterable[tuple[Match, T]] = ()) -> None:
         self._anywhere: _HostTable[T] = _HostTable()
         self._hosts: dict[str, _HostTable[T]] = {}
         for match, route in entries:
-            table = self._anywhere
-            if match.host is not None:
-                table = self._hosts.setdefault(host_name(match.host), _HostTable())
-            table.add(match, route)
+            self.add(match, route)
+
+    def add(self, match: Match, route: T) -> None:
+        """One more entry, before the table is used. Raises ValueError."""
+        table = self._anywhere
+        if match.host is not None:
+            table = self._hosts.setdefault(host_name(match.host), _HostTable())
+        table.add(match, route)
 
     def match(self, method: str, host: str, path: str) -> T:
         """The route of a request. `host` as `Host` has it; `path` as it came, without its query.

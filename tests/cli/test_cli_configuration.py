@@ -228,7 +228,7 @@ async def test_explain_decides_as_the_gateway_does(files, everything_on):
     settings = load_settings(None, {**SECRETS, **switched_on} if everything_on else {})
     route_file = load_routes(files / "routes.yaml", settings, {})
     parts = await open_parts(settings, Metrics())
-    table = build_gateway(parts, route_file, AccessLog(settings.logging)).table
+    table = (await build_gateway(parts, route_file, AccessLog(settings.logging))).table
     landed = set()
     for path in (
         *("/", "/health", "/healthz", "/fapi/v1/klines", "/fapi/v1/", "/fapi//v1", "/strategies/7"),
