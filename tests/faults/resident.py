@@ -17,6 +17,6 @@ def resident_bytes_of(pid: int) -> int:
 def descriptors_of(pid: int) -> int:
     """How many descriptors it has open. 0: it has ended."""
     try:
-        return len(os.listdir(f"/proc/{pid}/fd"))
+        return len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return 0

@@ -22,48 +22,49 @@ MOST_HELD_BYTES = 24 << 20
 MOST_GROWTH_BYTES = 32 << 20
 SETTLED_SECONDS = 0.5
 UPLOAD = b"Content-Length: %d\r\n" % PLENTY_BYTES
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 
 
-@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
+@pytest.mark.parametrize("how", ["fin", "rst"])
 def test_a_client_that_leaves_before_an_answer_ends_the_backends_request(
-    stage: Stage, reset: bool
+    stage: Stage, how: str
 ) -> None:
     before = stage.refusals("client_gone")
     name, target = stage.new_name(), stage.target("body", "hang")
     client = stage.client()
     client.request(target, name=name)
     stage.backend.saw("request", target)
-    client.leave(reset=reset)
+    client.leave(reset=how == "rst")
     stage.backend.saw("left", target)
     # Not by the read timeout, which would be somebody else's fault.
     assert stage.logged(name) == GONE
     assert stage.refusals("client_gone") == before + 1
 
 
-@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
-def test_a_client_that_leaves_amid_a_download_ends_it(stage: Stage, reset: bool) -> None:
+@pytest.mark.parametrize("how", ["fin", "rst"])
+def test_a_client_that_leaves_amid_a_download_ends_it(stage: Stage, how: str) -> None:
     name = stage.new_name()
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % PLENTY_BYTES
-    target = stage.target("body", say(head), f"fill={PLENTY_BYTES}", "hang")
+    target = stage.target("body", say(head), f"fill={PLENTY_BYTES}")
     client = stage.client()
     client.request(target, name=name)
     client.until(b"\r\n\r\n")
-    client.leave(reset=reset)
+    client.leave(reset=how == "rst")
     assert stage.backend.saw("left", target)["bytes"] < PLENTY_BYTES
     assert stage.logged(name) == (200, *GONE[1:])
 
 
-@pytest.mark.parametrize("reset", [False, True], ids=["fin", "rst"])
-@pytest.mark.parametrize("framing", [UPLOAD, b"Transfer-Encoding: chunked\r\n"])
+@pytest.mark.parametrize("how", ["fin", "rst"])
+@pytest.mark.parametrize("framing", [UPLOAD, CHUNKED], ids=["length", "chunked"])
 def test_a_client_that_leaves_amid_an_upload_ends_it(
-    stage: Stage, reset: bool, framing: bytes
+    stage: Stage, how: str, framing: bytes
 ) -> None:
     name, target = stage.new_name(), stage.target("body", "ok")
     client = stage.client()
     client.request(target, method="POST", name=name, fields=framing)
     client.send(b"4\r\nsome\r\n" * 100)
     stage.backend.saw("request", target)
-    client.leave(reset=reset)
+    client.leave(reset=how == "rst")
     stage.backend.saw("left", target)
     assert stage.backend.events("body", target) == []
     assert stage.logged(name) == GONE
@@ -82,7 +83,7 @@ def test_a_client_that_closes_its_half_is_taken_for_one_that_left(stage: Stage) 
 
 def test_a_slow_client_holds_the_backend_and_not_the_gateways_memory(stage: Stage) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % PLENTY_BYTES
-    target = stage.target("body", say(head), f"fill={PLENTY_BYTES}", "hang")
+    target = stage.target("body", say(head), f"fill={PLENTY_BYTES}")
     before = resident_bytes(stage)
     with stage.client(receive_bytes=1 << 16) as client:
         client.request(target)
@@ -95,21 +96,20 @@ def test_a_slow_client_holds_the_backend_and_not_the_gateways_memory(stage: Stag
         assert stage.backend.saw("filled", target)["bytes"] == PLENTY_BYTES
 
 
-@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
+@pytest.mark.parametrize("framing", [UPLOAD, CHUNKED], ids=["length", "chunked"])
 def test_a_slow_backend_holds_the_client_and_not_the_gateways_memory(
-    stage: Stage, chunked: bool
+    stage: Stage, framing: bytes
 ) -> None:
     target = stage.target("sleep=1000", "body", "ok", patient=True)
     before = resident_bytes(stage)
     with stage.client() as client:
         piece = bytes(1 << 20)
-        fields = b"Transfer-Encoding: chunked\r\n" if chunked else UPLOAD
-        client.request(target, method="POST", fields=fields)
+        client.request(target, method="POST", fields=framing)
         peak = 0
         for _ in range(PLENTY_BYTES // len(piece)):
-            client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if framing == CHUNKED else piece)
             peak = max(peak, resident_bytes(stage))
-        if chunked:
+        if framing == CHUNKED:
             client.send(b"0\r\n\r\n")
         assert client.answer().body == b"ok"
     assert stage.backend.saw("body", target)["bytes"] == PLENTY_BYTES

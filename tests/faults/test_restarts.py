@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 from backend_process import BackendProcess, say
@@ -36,7 +37,7 @@ class Load:
             threading.Thread(target=self._run, args=(number,)) for number in range(CONNECTIONS)
         ]
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
