@@ -7,8 +7,10 @@ A request's query is a list of steps, joined by `&`, done in order; the default 
 
     body         read the whole body             read=N        read N bytes of it
     ok           a small whole answer            say=BYTES     write these bytes (percent-encoded)
-    fill=N       write N bytes                   events=N,MS   N server-sent events, MS apart, each
-                                                               with the time at which it was written
+    fill=N       write N bytes                   chunks=N      a chunked answer of N bytes
+    events=N,MS  N server-sent events, MS apart, each with the time at which it was written
+    pause=MS     from now on, rest after each MiB of a body that was read
+    websocket    take a WebSocket and send back what comes
     hang         read until the client leaves    sleep=MS      do nothing
     fin          end the connection              reset         reset it (RST)
     kill         SIGKILL to itself               once          do what follows only the first time
@@ -17,6 +19,8 @@ What happens is written to LOG, one JSON object a line, at once: what was seen o
 `body`, `fill` say how far they got (`bytes`), and a peer that leaves in between is a `left`.
 """
 
+import base64
+import hashlib
 import itertools
 import json
 import os
@@ -31,7 +35,10 @@ from urllib.parse import unquote_to_bytes
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 PIECE_BYTES = 1 << 16
+MIB = 1 << 20
 TOLD_EVERY_BYTES = 1 << 18
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+CLOSE_FRAME = 0x88
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -57,6 +64,7 @@ class Connection:
         self._seen = seen  # targets with `once` that were asked for already
         self._target = ""
         self._fields: dict[str, str] = {}
+        self._pause_seconds = 0.0
 
     def serve(self) -> None:
         try:
@@ -101,6 +109,12 @@ class Connection:
                 self._socket.sendall(unquote_to_bytes(value))
             case "fill":
                 self._fill(int(value))
+            case "chunks":
+                self._send_chunks(int(value))
+            case "pause":
+                self._pause_seconds = int(value) / 1000
+            case "websocket":
+                self._echo()
             case "events":
                 number, pause_ms = map(int, value.split(","))
                 self._send_events(number, pause_ms / 1000)
@@ -142,10 +156,12 @@ class Connection:
         left = number
         while left:
             try:
-                piece = self._reader.read(min(left, PIECE_BYTES))
+                piece = self._reader.read(min(left, left % PIECE_BYTES or PIECE_BYTES))
             except OSError:
                 piece = b""
             left -= len(piece)
+            if self._pause_seconds and not left % MIB:
+                time.sleep(self._pause_seconds)
             if not piece:
                 self.tell("left", bytes=before + number - left)
                 raise Ended
@@ -164,6 +180,34 @@ class Connection:
             self.tell("left", bytes=written)
             raise Ended from None
         self.tell("filled", bytes=written)
+
+    def _send_chunks(self, number: int) -> None:
+        chunk = b"%x\r\n%b\r\n" % (PIECE_BYTES, bytes(PIECE_BYTES))
+        try:
+            self._socket.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(number // PIECE_BYTES):
+                self._socket.sendall(chunk)
+            self._socket.sendall(b"0\r\n\r\n")
+        except OSError:
+            self.tell("left")
+            raise Ended from None
+
+    def _echo(self) -> None:
+        """RFC 6455, as far as a short unfragmented message needs it."""
+        key = self._fields["sec-websocket-key"].encode()
+        accept = base64.b64encode(hashlib.sha1(key + WEBSOCKET_GUID).digest())
+        self._socket.sendall(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: %b\r\n\r\n" % accept
+        )
+        first = 0
+        while first != CLOSE_FRAME and (start := self._reader.read(2)):
+            first, length = start[0], start[1] & 0x7F
+            mask = self._reader.read(4)
+            masked = self._reader.read(length)
+            sent = bytes(byte ^ mask[at % 4] for at, byte in enumerate(masked))
+            self._socket.sendall(bytes([first, length]) + sent)
+        raise Ended
 
     def _send_events(self, number: int, pause_seconds: float) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
