@@ -82,6 +82,7 @@ class Connection:
     def _take(self, line: bytes) -> None:
         method, self._target, _ = line.decode("latin-1").split(" ")
         self._fields = {}
+        self._pause_seconds = 0.0
         while (field := self._reader.readline()) not in (b"\r\n", b""):
             name, _, value = field.decode("latin-1").partition(":")
             self._fields[name.lower()] = value.strip()

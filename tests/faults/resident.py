@@ -1,4 +1,4 @@
-"""What a process holds, as Linux tells: resident memory and open descriptors."""
+"""What a process holds, as Linux tells: resident memory, open descriptors, socket buffers."""
 
 import os
 from pathlib import Path
@@ -20,3 +20,16 @@ def descriptors_of(pid: int) -> int:
         return len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def most_in_socket_buffers() -> int:
+    """Bytes that the kernel may hold between a backend and a client with a small buffer of its own.
+
+    The backend's send buffer, the gateway's receive buffer and its send buffer, each grown as far
+    as the system lets them.
+    """
+    limits = Path("/proc/sys/net/ipv4")
+    receive, send = (
+        int((limits / name).read_text().split()[2]) for name in ("tcp_rmem", "tcp_wmem")
+    )
+    return receive + 2 * send
