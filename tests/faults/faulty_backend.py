@@ -13,13 +13,15 @@ A request's query is a list of steps, joined by `&`, done in order; the default 
     websocket    take a WebSocket and send back what comes
     hang         read until the client leaves    sleep=MS      do nothing
     fin          end the connection              reset         reset it (RST)
-    kill         SIGKILL to itself               once          do what follows only the first time
+    kill         SIGKILL to itself               drop          end all other connections
+    once         do what follows only the first time that this target is asked for
 
 What happens is written to LOG, one JSON object a line, at once: what was seen outlives a SIGKILL.
 `body`, `fill` say how far they got (`bytes`), and a peer that leaves in between is a `left`.
 """
 
 import base64
+import contextlib
 import hashlib
 import itertools
 import json
@@ -56,23 +58,37 @@ class Log:
 
 
 class Connection:
-    def __init__(self, sock: socket.socket, number: int, log: Log, seen: set[str]) -> None:
+    """One connection and its thread. `others` has all open ones, `seen` the targets with `once`
+    that were asked for already.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        number: int,
+        log: Log,
+        seen: set[str],
+        others: dict[int, socket.socket],
+    ) -> None:
         self._socket = sock
         self._reader: BinaryIO = sock.makefile("rb")
         self._number = number
         self._log = log
-        self._seen = seen  # targets with `once` that were asked for already
+        self._seen = seen
+        self._others = others
         self._target = ""
         self._fields: dict[str, str] = {}
         self._pause_seconds = 0.0
 
     def serve(self) -> None:
+        self._others[self._number] = self._socket
         try:
             while line := self._reader.readline():
                 self._take(line)
         except (Ended, OSError, ValueError):
             pass
         finally:
+            del self._others[self._number]
             self._reader.close()
             self._socket.close()
 
@@ -129,10 +145,18 @@ class Connection:
             case "reset":
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST_ON_CLOSE)
                 raise Ended
+            case "drop":
+                self._drop_others()
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case _:
                 raise ValueError(name)
+
+    def _drop_others(self) -> None:
+        for number, sock in list(self._others.items()):
+            if number != self._number:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_RDWR)
 
     def _read_body(self) -> None:
         taken = 0
@@ -236,12 +260,13 @@ class Connection:
 def main() -> None:
     port, log = int(sys.argv[1]), Log(sys.argv[2])
     seen: set[str] = set()
+    connections: dict[int, socket.socket] = {}
     with socket.create_server(("127.0.0.1", port), backlog=512) as listener:
         log.tell("listening", port=listener.getsockname()[1], pid=os.getpid())
         for number in itertools.count():
             sock, _ = listener.accept()
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection = Connection(sock, number, log, seen)
+            connection = Connection(sock, number, log, seen, connections)
             threading.Thread(target=connection.serve, daemon=True).start()
 
 

@@ -17,6 +17,7 @@ from backend_process import BackendProcess, say
 from conftest import NO_LIMIT, Stage
 from gateway_process import GatewayProcess, until
 from harness import route, upstream
+from raw_client import RawClient
 
 CONNECTIONS = 8
 RESTARTS = 3
@@ -31,6 +32,7 @@ class Load:
     def __init__(self, stage: Stage, method: str) -> None:
         self._stage = stage
         self._method = method
+        self._body = b"1" if method == "POST" else b""
         self._stop = threading.Event()
         self.outcomes: dict[str, int] = {}
         self._threads = [
@@ -51,10 +53,10 @@ class Load:
         client, asked = None, 0
         while not self._stop.is_set():
             asked += 1
-            name = f"{self._method}-{number}-{asked}"
+            name = f"{self._method}-{id(self)}-{number}-{asked}"
             try:
                 client = client or self._stage.client()
-                client.request(f"/{name}", method=self._method, name=name, body=b"1")
+                client.request(f"/{name}", method=self._method, name=name, body=self._body)
                 seen = client.answer()
                 status = seen.status if seen.head and seen.is_whole else 0
             except ConnectionError:
@@ -67,7 +69,7 @@ class Load:
             client.socket.close()
 
     def goes_on(self) -> None:
-        """Return when as many more requests as there are connections have succeeded."""
+        """Return when more requests have succeeded, several on each connection."""
         before = self.succeeded
         until(lambda: self.succeeded >= before + 4 * CONNECTIONS, "requests succeed")
 
@@ -83,10 +85,44 @@ def test_no_post_reaches_a_restarting_backend_twice(stage: Stage) -> None:
             stage.backend.restart()
         load.goes_on()
     assert set(load.outcomes.values()) <= {200, 502}
-    sent = Counter(event["target"] for event in stage.backend.events("request"))
+    sent = sent_to(stage.backend)
     for name, status in load.outcomes.items():
         assert sent[f"/{name}"] <= 1, (name, status)
         assert sent[f"/{name}"] == 1 or status == 502, (name, status)
+
+
+def test_no_get_fails_when_a_backend_drops_its_connections_under_load(stage: Stage) -> None:
+    with Load(stage, "GET") as load:
+        for _ in range(RESTARTS):
+            load.goes_on()
+            drop_connections(stage)
+        load.goes_on()
+    assert set(load.outcomes.values()) == {200}
+
+
+def test_no_post_is_sent_twice_when_a_backend_drops_its_connections_under_load(
+    stage: Stage,
+) -> None:
+    with Load(stage, "POST") as load:
+        for _ in range(RESTARTS):
+            load.goes_on()
+            drop_connections(stage)
+        load.goes_on()
+    assert set(load.outcomes.values()) <= {200, 502}
+    assert max(sent_to(stage.backend).values()) == 1
+
+
+def drop_connections(stage: Stage) -> None:
+    with RawClient(stage.backend.port) as control:
+        control.request("/control?drop&ok", method="OPTIONS")
+        assert control.answer().status == 200
+
+
+def sent_to(backend: BackendProcess) -> Counter[str]:
+    """How often each target of a load's POSTs came."""
+    return Counter(
+        event["target"] for event in backend.events("request") if event["method"] == "POST"
+    )
 
 
 def test_no_get_fails_for_a_kept_alive_connection_that_died(stage: Stage) -> None:
