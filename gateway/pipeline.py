@@ -26,7 +26,7 @@ from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
 from gateway.observe.metrics import Metrics
 from gateway.observe.tracing import Tracer
-from gateway.proxy.answer import write_answer
+from gateway.proxy.answer import cut, write_answer
 from gateway.proxy.cors import Cors, is_preflight
 from gateway.routing import RouteTable
 
@@ -269,13 +269,11 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
     """
     exchange.refusal = error.reason
     exchange.failure = error
-    transport = exchange.connection.transport
     if error.closes_connection:
         exchange.close_after = True
     if exchange.answered or isinstance(error, ClientGone):
         exchange.close_after = True
         exchange.status = exchange.status or error.status
-        if transport is not None:
-            transport.abort()
+        cut(exchange)
         return
     write_answer(exchange, json_answer(error.status, {"detail": error.detail}, error.headers))

@@ -1,5 +1,7 @@
 """Answers that the gateway makes itself, written to the client in one piece."""
 
+import socket
+import struct
 import time
 from email.utils import formatdate
 from functools import lru_cache
@@ -8,6 +10,8 @@ from http import HTTPStatus
 from aiohttp import HttpVersion10
 
 from gateway.exchange import Answer, Exchange
+
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no second
 
 
 @lru_cache(maxsize=64)
@@ -32,6 +36,22 @@ def connection_line(exchange: Exchange) -> bytes:
     if exchange.message.version == HttpVersion10:
         return b"Connection: keep-alive\r\n"
     return b""
+
+
+def cut(exchange: Exchange) -> None:
+    """End a connection amid an answer, so that its client can tell.
+
+    HTTP/1.0 has answers that last until the connection ends: there, only a reset (RST, by a linger
+    of no time) is not taken for a good end (RFC 9112 §8).
+    """
+    transport = exchange.connection.transport
+    if transport is None:
+        return
+    if exchange.message.version == HttpVersion10:
+        sock = transport.get_extra_info("socket")
+        if sock is not None and not transport.is_closing():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    transport.abort()
 
 
 def write_answer(exchange: Exchange, answer: Answer) -> None:
