@@ -17,7 +17,7 @@ from gateway.auth.body_credentials import BodyCredentials
 from gateway.auth.plan_key import PlanKey
 from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
-from gateway.errors import NotFound
+from gateway.errors import ConfigurationError, NotFound
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
@@ -40,7 +40,7 @@ from gateway.routespec import (
     OwnEndpoint,
     OwnName,
     RouteSpec,
-    UpstreamSpec,
+    label,
     own_endpoints,
 )
 from gateway.routing import Match, RouteTable
@@ -48,6 +48,7 @@ from gateway.settings import CorsSettings, Settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
 from gateway.vault.endpoints import KeyStatus, VerifyKey
@@ -99,6 +100,10 @@ class Parts:
             yield Reading(
                 Sourced.UPSTREAM_CONNECTIONS, (pool.name, "active"), pool.active_connections
             )
+            yield Reading(Sourced.UPSTREAM_WAITING, (pool.name,), pool.turns.waiting)
+            yield Reading(Sourced.UPSTREAM_RETRIES, (pool.name,), pool.budget.spent)
+            for state, addresses in pool.states():
+                yield Reading(Sourced.UPSTREAM_TARGETS, (pool.name, state), addresses)
 
     async def close(self) -> None:
         for pool in self.pools.values():
@@ -152,7 +157,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
 
 def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) -> Gateway:
     """The gateway over `route_file`; needs the running loop. Its pools are started."""
-    parts.pools = {name: _pool(name, spec) for name, spec in route_file.upstreams.items()}
+    parts.pools = {name: _pool(spec) for name, spec in route_file.upstreams.items()}
     for pool in parts.pools.values():
         pool.start()
     entries = list(_own_routes(parts, route_file))
@@ -172,15 +177,12 @@ def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) ->
     )
 
 
-def _pool(name: str, spec: UpstreamSpec) -> Pool:
-    health = spec.health
-    return Pool(
-        name,
-        spec.targets,
-        connect_timeout=spec.timeout.connect,
-        health_path=None if health is None else health.path,
-        health_interval=5.0 if health is None else health.interval,
-    )
+def _pool(spec: UpstreamSpec) -> Pool:
+    try:
+        return Pool(spec)
+    except UnusableFile as unusable:  # it was good when the file was checked
+        field = label("upstream", spec.name, ("tls", unusable.field))
+        raise ConfigurationError([f"{field} {unusable}"]) from None
 
 
 def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
@@ -201,6 +203,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         max_body_bytes=spec.max_body,
         connect_timeout=timeout.connect,
         read_timeout=timeout.read,
+        attempts=(spec.retry or upstream.retry).attempts,
         own_cors=cors is not None,
     )
     served = spec.claims.served

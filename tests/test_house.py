@@ -33,7 +33,7 @@ LAYERS = (
     ("exchange", "routefile"),
     ("jsonbody", "routechecks"),
     ("routespec",),
-    ("settings",),
+    ("settings", "upstreamspec"),
     ("complaints", "fields"),
     ("routing", "yamlfile"),
     ("errors",),
