@@ -249,6 +249,8 @@ class Pool:
                 connection = await address.connect(
                     self._loop, lambda: UpstreamConnection(self._loop)
                 )
+            if connection.transport is None:  # it came and went in one turn of the loop
+                raise ConnectionResetError
         except BaseException as error:
             self._connections -= 1
             address.outstanding -= 1
