@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 from backend import OK, RawBackend
+from exchanges import exchange
 from harness import Running, open_gateway, read_answer, route
-from upstreams import eventually
+from upstreams import Silent, eventually
 
-from gateway.proxy.retry import FREE_RETRIES, Budget
+from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.retry import FREE_RETRIES, Budget, may_send_again
 
 HEAD = b"Host: api.example\r\n"
 NEVER_HEALS = {"ejection": {"share": 0}}  # each request meets what the test has set up
@@ -106,6 +108,64 @@ async def test_a_body_that_passed_by_is_not_sent_again(backend, tmp_path) -> Non
         assert (await read_answer(reader)).startswith(b"HTTP/1.1 502")
         writer.close()
     assert len(backend.requests) == 1
+
+
+async def test_a_chunked_body_that_came_whole_is_sent_again_with_its_length(
+    backend, tmp_path
+) -> None:
+    async def cut_once(backend, _request, _reader, writer) -> None:
+        if len(backend.requests) == 1:
+            writer.transport.abort()
+        else:
+            writer.write(OK)
+
+    backend.script = cut_once
+    async with gateway_to(tmp_path, backend.url) as gateway:
+        answer = await gateway.talk(
+            b"PUT /x HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % HEAD
+            + b"2\r\nwh\r\n3\r\nole\r\n0\r\n\r\n"
+        )
+        assert answer.startswith(b"HTTP/1.1 200")
+    assert [request.body for request in backend.requests] == [b"whole", b"whole"]
+    assert backend.last.one(b"Content-Length") == b"5"
+    assert backend.last.all(b"Transfer-Encoding") == []
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "state", "again"),
+    [
+        ("GET", None, {"sent": True}, True),
+        ("GET", None, {"sent": True, "answered": True}, False),
+        ("PUT", b"x", {"sent": True}, True),
+        ("POST", b"x", {"sent": True}, False),
+        ("POST", b"x", {"sent": False}, True),
+        ("POST", b"x", {"sent": False, "answered": True}, False),
+        ("POST", "on its way", {"sent": False}, False),
+        ("PUT", "on its way", {"sent": True}, False),
+    ],
+)
+async def test_what_may_be_sent_again(method, body, state, again) -> None:
+    length = "0" if body is None else str(len(body))
+    request = exchange(method, "/x", headers={"Content-Length": length})
+    request.connection.transport = asyncio.Transport()  # the client is there
+    request.body = body if isinstance(body, bytes) else None
+    upstream = UpstreamConnection(asyncio.get_running_loop())
+    for name, value in state.items():
+        setattr(upstream, name, value)
+    assert may_send_again(request, upstream) == again
+
+
+async def test_what_is_written_to_a_connection_that_has_ended_was_not_sent() -> None:
+    loop = asyncio.get_running_loop()
+    listener = await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    _, upstream = await loop.create_connection(lambda: UpstreamConnection(loop), "127.0.0.1", port)
+    for sent in (True, False):
+        upstream.start(Silent(), head_only=False, read_timeout=5)
+        upstream.write(b"POST ")
+        assert upstream.sent == sent
+        upstream.close()
+    listener.close()
 
 
 async def test_another_address_is_tried_first(tmp_path) -> None:
