@@ -100,6 +100,18 @@ def test_another_than_the_tried_ones_is_found_while_there_is_one() -> None:
     assert made.choose_other([one, two]) is None
 
 
+@pytest.mark.parametrize(
+    ("draws", "drawn"),
+    [((0.0, 0.0), {0, 1}), ((0.0, 0.75), {0, 2}), ((0.5, 0.0), {0, 1}), ((0.9, 0.75), {1, 2})],
+)
+def test_the_second_is_drawn_from_the_others(draws, drawn) -> None:
+    for idle in drawn:
+        three = [address(outstanding=int(index != idle)) for index in range(3)]
+        made = Balancer(0.0, iter(draws).__next__)
+        made.update(three, 0.0)
+        assert made.choose() is three[idle]
+
+
 @given(
     st.lists(st.tuples(st.floats(0.001, 1000), st.integers(0, 9)), min_size=2, max_size=8),
     st.lists(st.floats(0, 1, exclude_max=True), min_size=2, max_size=2),

@@ -36,11 +36,19 @@ class Names:
     port = 0
 
 
+async def neighbours() -> tuple[RawBackend, RawBackend]:
+    while True:
+        one = await RawBackend().start()
+        try:
+            return one, await RawBackend(host="127.0.0.2", port=one.port).start()
+        except OSError:  # someone else has that port there
+            await one.stop()
+
+
 @pytest.fixture
 async def backends():
     """Two on different addresses of this machine, on one port."""
-    one = await RawBackend().start()
-    two = await RawBackend(host="127.0.0.2", port=one.port).start()
+    one, two = await neighbours()
     yield one, two
     await one.stop()
     await two.stop()
@@ -171,6 +179,16 @@ async def test_the_first_request_does_not_wait_longer_than_for_a_connection(pool
     pool.start()
     with pytest.raises(UpstreamUnavailable):
         await asyncio.wait_for(pool.acquire(connect_timeout=0.02), WAIT)
+
+
+async def test_who_waits_for_the_first_look_up_is_told_when_the_pool_closes(pool, names) -> None:
+    names.ready.clear()
+    pool.start()
+    waiting = asyncio.create_task(pool.acquire(connect_timeout=1000 * WAIT))
+    await asyncio.sleep(0.02)
+    await pool.close()
+    with pytest.raises(UpstreamUnavailable):
+        await asyncio.wait_for(waiting, WAIT)
 
 
 async def test_an_address_keeps_what_is_known_of_it_when_others_come(pool, names) -> None:

@@ -217,6 +217,33 @@ async def test_a_kept_alive_connection_that_ended_in_time_costs_no_post(backend,
     assert len(backend.requests) == 30
 
 
+async def test_a_post_is_not_sent_where_the_system_knows_of_the_end_already(
+    backend, tmp_path
+) -> None:
+    async with gateway_to(tmp_path, backend.url) as gateway:
+        assert await send(gateway, "POST", b"1") == 200
+        pool = gateway.parts.pools["backend"]
+        await eventually(lambda: pool.idle_connections == 1)
+        idle = next(iter(pool._addresses[0].idle))
+        idle.transport.pause_reading()  # the event loop is not told
+        backend.drop()
+        await eventually(lambda: not idle.is_quiet)
+        assert await send(gateway, "POST", b"2") == 200
+    assert [request.body for request in backend.requests] == [b"1", b"2"]
+
+
+async def test_requests_that_fail_eject_their_target(backend, tmp_path) -> None:
+    cutting = await RawBackend(script=cut).start()
+    fields = {"ejection": {"failures": 2}, "retry": {"budget": 1}}
+    async with gateway_to(tmp_path, backend.url, cutting.url, **fields) as gateway:
+        while dict(gateway.parts.pools["backend"].states())["ejected"] == 0:
+            assert await send(gateway, "GET") == 200
+        for _ in range(10):
+            assert await send(gateway, "POST", b"order") == 200
+    assert len(cutting.requests) == 2
+    await cutting.stop()
+
+
 @pytest.mark.parametrize(
     ("fields", "on_route", "times"),
     [
@@ -330,7 +357,7 @@ def test_over_a_long_time_retries_keep_to_their_share(rate) -> None:
         budget.requests += rate
         spent += sum(budget.spend() for _ in range(2 * rate + 10))
     per_second = spent / seconds
-    assert per_second <= 0.2 * rate * 1.02 + 1.1
+    assert 0.2 * rate * 0.9 + 0.9 <= per_second <= 0.2 * rate * 1.02 + 1.1
 
 
 def test_a_flood_of_yesterday_is_no_credit_for_today() -> None:
