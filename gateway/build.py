@@ -33,10 +33,10 @@ from gateway.routespec import (
     OwnEndpoint,
     OwnName,
     RouteSpec,
-    UpstreamSpec,
     own_endpoints,
 )
 from gateway.routing import Match, RouteTable
+from gateway.upstreamspec import UpstreamSpec
 from gateway.vault.endpoints import KeyStatus, VerifyKey
 
 ROUTES_A_TURN = 16  # of the event loop: a millisecond or so
@@ -58,7 +58,7 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
             limiters.append(route.limiter)
         if number % ROUTES_A_TURN == 0:
             await asyncio.sleep(0)
-    parts.pools, parts.upstreams = pools, dict(route_file.upstreams)
+    parts.pools = pools
     parts.limiters = {limiter.policy.name: limiter for limiter in limiters}
     limit = parts.settings.rate_limit
     return Gateway(
@@ -97,6 +97,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         max_body_bytes=spec.max_body,
         connect_timeout=timeout.connect,
         read_timeout=timeout.read,
+        attempts=(spec.retry or upstream.retry).attempts,
         own_cors=cors is not None,
     )
     served = spec.claims.served

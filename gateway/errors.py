@@ -195,8 +195,9 @@ class UpstreamUnavailable(GatewayError):
     fault = Fault.UPSTREAM
     reason = "upstream_unavailable"
 
-    def __init__(self, retry_after: int = 1) -> None:
-        super().__init__("Service Unavailable", headers=(("Retry-After", str(retry_after)),))
+    def __init__(self, retry_after: int = 1, *, reason: str | None = None) -> None:
+        headers = (("Retry-After", str(retry_after)),)
+        super().__init__("Service Unavailable", reason=reason, headers=headers)
 
 
 class DependencyUnavailable(GatewayError):

@@ -56,6 +56,7 @@ IDENTITY = frozenset(
     }
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+LONGEST_SOCKET_PATH = 107  # bytes; sun_path of unix(7) less the NUL
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
 
@@ -193,14 +194,28 @@ def _url(value: str) -> str:
 
 
 def _target(value: str) -> str:
+    if value.startswith("unix:"):
+        return _unix_target(value)
     parts = urlsplit(value) if _is_http(value) else None
     if parts is None or parts.query or parts.fragment or "?" in value or "#" in value:
-        raise ValueError("must be http:// or https://, host and port, as in http://10.0.0.5:9001")
+        raise ValueError(
+            "must be http:// or https:// with host and port, or unix:// with a path, "
+            "as in http://10.0.0.5:9001"
+        )
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user or password; send them in the upstream's headers")
     if parts.path not in ("", "/"):
         raise ValueError("must end after host and port; a path comes from the request")
     return value.removesuffix("/")
+
+
+def _unix_target(value: str) -> str:
+    path = value.removeprefix("unix://")
+    if not re.fullmatch(r"/[!-~]*[!-.0-~]", path):
+        raise ValueError("must name a socket by its whole path, as in unix:///run/app.sock")
+    if len(path) > LONGEST_SOCKET_PATH:
+        raise ValueError(f"has a path of more than {LONGEST_SOCKET_PATH} characters")
+    return value
 
 
 def _origin(value: str) -> str:

@@ -6,6 +6,7 @@ settings change live; the others keep the value they have until the worker, or t
 started again.
 """
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 from aiohttp import ClientSession
 
+from gateway.errors import ConfigurationError
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
@@ -22,11 +24,12 @@ from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pool
-from gateway.routespec import UpstreamSpec
+from gateway.routespec import label
 from gateway.settings import CorsSettings, Settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
 
@@ -52,9 +55,9 @@ class Parts:
     apple: AppleVerifier | None = None
     limiters: dict[str, Limiter] = field(default_factory=dict)  # by the name of their policy
     pools: dict[str, Pool] = field(default_factory=dict)  # by the name of their upstream
-    upstreams: dict[str, UpstreamSpec] = field(default_factory=dict)  # what `pools` are made of
     # Pools of configurations before that finish what is under way, until a loop time.
     leaving: list[tuple[Pool, float]] = field(default_factory=list)
+    closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     def limiter_of(self, policy: Policy) -> Limiter:
         """The limiter of `policy`: the one that there is, unless it is of another policy."""
@@ -70,12 +73,19 @@ class Parts:
         return known
 
     def pool_of(self, name: str, spec: UpstreamSpec) -> Pool:
-        """The pool of an upstream, started: the one that there is, unless `spec` is another."""
-        if self.upstreams.get(name) != spec:
-            pool = make_pool(name, spec)
-            pool.start()
-            self.pools[name], self.upstreams[name] = pool, spec
-        return self.pools[name]
+        """The pool of an upstream, started: the one that there is, unless `spec` is another.
+
+        Raises ConfigurationError for TLS files that have become unusable since the check.
+        """
+        known = self.pools.get(name)
+        if known is None or not known.serves(spec):
+            try:
+                known = self.pools[name] = Pool(spec)
+            except UnusableFile as unusable:
+                field = label("upstream", name, ("tls", unusable.field))
+                raise ConfigurationError([f"{field} {unusable}"]) from None
+            known.start()
+        return known
 
     def sweep(self, now: float) -> None:
         """End what passed its deadline; `now` is loop time."""
@@ -84,10 +94,11 @@ class Parts:
         for entry in tuple(self.leaving):
             pool, ends = entry
             pool.sweep(now)
-            if ends < now:
-                pool.cut()
-            if not pool.active_connections:
+            if pool.is_drained or ends < now:
                 self.leaving.remove(entry)
+                closing = asyncio.create_task(pool.close())
+                self.closing.add(closing)
+                closing.add_done_callback(self.closing.discard)
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
@@ -107,6 +118,11 @@ class Parts:
             yield Reading(
                 Sourced.UPSTREAM_CONNECTIONS, (pool.name, "active"), pool.active_connections
             )
+            yield Reading(Sourced.UPSTREAM_WAITING, (pool.name,), pool.turns.waiting)
+        for pool in self.pools.values():
+            yield Reading(Sourced.UPSTREAM_RETRIES, (pool.name,), pool.budget.spent)
+            for state, addresses in pool.states():
+                yield Reading(Sourced.UPSTREAM_TARGETS, (pool.name, state), addresses)
 
     def successor(self, settings: Settings) -> "Parts":
         """The parts for `settings`, whose fixed sections are those of now. Nothing changes here."""
@@ -116,7 +132,6 @@ class Parts:
             settings=settings,
             limiters=dict(self.limiters),
             pools=dict(self.pools),
-            upstreams=dict(self.upstreams),
             leaving=list(self.leaving),
         )
         if settings.plans != before.plans:
@@ -148,7 +163,7 @@ class Parts:
         for pool in self.pools.values():
             if pool not in kept:
                 pool.drain()
-                if successor is not None and pool.active_connections:
+                if successor is not None:
                     successor.leaving.append((pool, drain_until))
         for limiter in self.limiters.values():
             if limiter not in kept:
@@ -204,17 +219,6 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         parts.tracer = Tracer(settings.tracing, session)
         parts.tracer.start()
     return parts
-
-
-def make_pool(name: str, spec: UpstreamSpec) -> Pool:
-    health = spec.health
-    return Pool(
-        name,
-        spec.targets,
-        connect_timeout=spec.timeout.connect,
-        health_path=None if health is None else health.path,
-        health_interval=5.0 if health is None else health.interval,
-    )
 
 
 def make_cors(policy: CorsSettings | Literal[False] | None) -> Cors | None:

@@ -4,19 +4,23 @@ Each check looks only at fields that are right by themselves, so that a mistake 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.errors import BadRequest, GatewayError
 from gateway.routespec import BODY_PATTERNS, OWN_ENDPOINTS, OWN_NAMES, Draft, label, own_endpoints
 from gateway.routing import Match, RouteTable, host_name, overlap, segments
 from gateway.settings import Settings
+from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.yamlfile import Document, Loc, did_you_mean
 
 Complain = Callable[[str, str], None]  # a field and the rest of a sentence about it
 
 
 def check_routes(
-    document: Document, drafts: Sequence[Draft], settings: Settings | None
+    document: Document,
+    drafts: Sequence[Draft],
+    specs: Mapping[str, UpstreamSpec],
+    settings: Settings | None,
 ) -> tuple[str, ...]:
     """Put what is wrong among the document's complaints; return the warnings."""
     given = document.get(("upstreams",))
@@ -25,10 +29,13 @@ def check_routes(
         _check_route(document, draft, upstreams, settings)
     _check_names(document, drafts)
     _check_header_names(document, upstreams)
+    for spec in specs.values():
+        _check_targets(document, spec)
+        _check_tls(document, spec)
     table_is_sound = all(draft.sound("path", "methods", "host", "loose_path") for draft in drafts)
     if not _find_conflicts(document, drafts) and table_is_sound:
         _check_examples(document, drafts)
-    return _warnings(document, drafts, upstreams)
+    return _warnings(document, drafts, upstreams, specs)
 
 
 def _check_route(
@@ -110,6 +117,42 @@ def _check_header_names(document: Document, upstreams: list[str]) -> None:
                 )
 
 
+def _check_targets(document: Document, spec: UpstreamSpec) -> None:
+    """A target that stands there twice would be checked, counted and ejected twice."""
+    seen: dict[str, int] = {}
+    for index, target in enumerate(spec.weighted_targets):
+        first = seen.setdefault(target.url, index)
+        if first != index:
+            document.complain(
+                ("upstreams", spec.name, "targets", index),
+                f"{label('upstream', spec.name, ('targets', index))} is targets[{first}] once "
+                "more; leave one of the two out, or give one of them a weight",
+            )
+
+
+def _check_tls(document: Document, spec: UpstreamSpec) -> None:
+    tls = spec.tls
+    loc: Loc = ("upstreams", spec.name, "tls")
+    if not isinstance(document.get(loc), dict):
+        return
+
+    def complain(field: str | None, text: str) -> None:
+        inner = () if field is None else (field,)
+        document.complain((*loc, *inner), f"{label('upstream', spec.name, ('tls', *inner))} {text}")
+
+    if not any(target.url.startswith("https://") for target in spec.weighted_targets):
+        complain(None, "is for https:// targets, and there is none; leave it out")
+    for field, other in (("certificate", "key"), ("key", "certificate")):
+        if getattr(tls, field) is not None and getattr(tls, other) is None:
+            complain(field, f"needs {other} beside it")
+    if tls.ca is not None and not tls.verify:
+        complain("ca", "has no use while verify is false; leave one of the two out")
+    try:
+        tls.context()
+    except UnusableFile as unusable:
+        complain(unusable.field, str(unusable))
+
+
 def _find_conflicts(document: Document, drafts: Sequence[Draft]) -> bool:
     """Complain of routes that claim what an earlier one claims."""
     by_pattern: defaultdict[tuple[object, ...], list[Draft]] = defaultdict(list)
@@ -162,8 +205,18 @@ def _check_examples(document: Document, drafts: Sequence[Draft]) -> None:
                 )
 
 
-def _warnings(document: Document, drafts: Sequence[Draft], upstreams: list[str]) -> tuple[str, ...]:
+def _warnings(
+    document: Document,
+    drafts: Sequence[Draft],
+    upstreams: list[str],
+    specs: Mapping[str, UpstreamSpec],
+) -> tuple[str, ...]:
     warnings = []
+    for spec in specs.values():
+        if not spec.tls.verify:
+            called = label("upstream", spec.name, ("tls", "verify"))
+            place = document.place(("upstreams", spec.name, "tls", "verify"))
+            warnings.append((place, f"{called} is false: whoever answers is believed"))
     for draft in drafts:
         if draft.spec.auth == "registered_key" and draft.spec.owner is None:
             advice = "anyone who knows an email can use its key; `owner: app_token` asks for proof"

@@ -1,8 +1,9 @@
 """routes.yaml -> typed routes, with file, line and column in every complaint.
 
-Rules: everything wrong is told at once; the types stand in `routespec.py`, what concerns more than
-one field in `routechecks.py`, checked of the fields that are right by themselves.
-`load_configuration` reads both files and is what `gateway check` and `gateway serve` call.
+Rules: everything wrong is told at once; the types stand in `routespec.py` and `upstreamspec.py`,
+what concerns more than one field in `routechecks.py`, checked of the fields that are right by
+themselves. `load_configuration` reads both files and is what `gateway check` and `gateway serve`
+call.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +19,11 @@ from gateway.routespec import (
     OWN_ENDPOINTS,
     Draft,
     RouteSpec,
-    UpstreamFields,
-    UpstreamSpec,
     label,
     own_endpoints,
 )
 from gateway.settings import Settings, TokenKey, VaultKey, load_settings
+from gateway.upstreamspec import UpstreamFields, UpstreamSpec
 from gateway.yamlfile import Document, Loc, Place
 
 __all__ = [
@@ -67,7 +67,7 @@ def load_routes(path: Path, settings: Settings | None, environ: Mapping[str, str
     upstreams = _upstreams(document)
     _complete_timeouts(document, upstreams)
     drafts = _drafts(document)
-    warnings = check_routes(document, drafts, settings)
+    warnings = check_routes(document, drafts, upstreams, settings)
     if document.complaints:
         raise ConfigurationError(document.complaints)
     return RouteFile(

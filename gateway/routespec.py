@@ -1,7 +1,7 @@
-"""The types of routes.yaml: what an upstream and a route may say, and how complaints call them.
+"""The types of routes.yaml: what a route may say, and how complaints call it.
 
-Terms: a *route* claims requests and says who may pass; an *upstream* is a backend, its *targets*
-the addresses where it runs.
+Terms: a *route* claims requests and says who may pass; an *upstream* is a backend, whose types
+stand in `upstreamspec.py`.
 """
 
 from dataclasses import dataclass, replace
@@ -15,19 +15,15 @@ from gateway.fields import (
     Count,
     Example,
     Flag,
-    HeaderValue,
     HostName,
     Methods,
     Name,
-    Number,
     RoutePath,
-    SettableHeader,
-    Target,
     Text,
-    UrlPath,
 )
 from gateway.routing import Match, host_name
 from gateway.settings import CorsSettings, Settings
+from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
 
 Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_token"]
@@ -110,39 +106,6 @@ OWN_ENDPOINTS = (
 OWN_NAMES = frozenset({own.name for own in OWN_ENDPOINTS} | {"ip", "none", "unmatched"})
 
 
-class Timeout(Model):
-    connect: Number = Field(default=2, gt=0)
-    """Seconds until a connection must stand."""
-    read: Number = Field(default=30, gt=0)
-    """Seconds that the backend may be silent before and within an answer."""
-
-
-class Health(Model):
-    path: UrlPath
-    """Answers 2xx or 3xx while the target is well."""
-    interval: Number = Field(default=5, gt=0)
-    """Seconds between two checks."""
-
-
-class UpstreamFields(Model):
-    """An upstream as the file has it: its name is the field's name."""
-
-    targets: tuple[Target, ...] = Field(min_length=1)
-    """Where it runs, as in http://10.0.0.5:9001; several share the load."""
-    timeout: Timeout = Timeout()
-    """How long it may take; a route may say otherwise."""
-    health: Health | None = None
-    """What to ask each target now and then, to send nothing to those that are down."""
-    host: Literal["target", "preserve"] = "target"
-    """The Host header it gets: that of the target, or the client's."""
-    headers: dict[SettableHeader, HeaderValue] = Field(default_factory=dict)
-    """Set on each request, as X-Backend-Key: "${BACKEND_KEY}"."""
-
-
-class UpstreamSpec(UpstreamFields):
-    name: Name
-
-
 class RouteLimit(Model):
     requests: Count = Field(ge=1)
     """Requests an address may send to this route in any one window."""
@@ -179,6 +142,8 @@ class RouteSpec(Model):
     """A limit of this route's own, per address, beside the one over all routes."""
     timeout: Timeout | None = None
     """Instead of the upstream's; what is left out stays as the upstream has it."""
+    retry: RouteRetry | None = None
+    """Instead of the upstream's; its budget stays the upstream's, which it protects."""
     max_body: ByteCount | None = None
     """Bytes a request's body may have, as in 1048576 or 1MiB. Patterns that read it: 1MiB."""
     websocket: Flag = False

@@ -1,6 +1,7 @@
 """A backend that says exactly what a test tells it to, and remembers the bytes it was sent."""
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -42,7 +43,10 @@ Script = Callable[
 
 @dataclass
 class RawBackend:
-    """Answers every request with `answer`, or as `script` does; reads bodies by their framing."""
+    """Answers every request with `answer`, or as `script` does; reads bodies by their framing.
+
+    On `host` and `port` (0: any), with `tls` if it has that, or on the unix socket at `path`.
+    """
 
     answer: bytes = OK
     script: Script | None = None
@@ -51,19 +55,27 @@ class RawBackend:
     connections: int = 0
     open_connections: int = 0
     port: int = 0
+    host: str = "127.0.0.1"
+    tls: ssl.SSLContext | None = None
+    path: str | None = None
     _server: asyncio.Server | None = None
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        if self.path is not None:
+            return f"unix://{self.path}"
+        return f"http{'s' if self.tls else ''}://{self.host}:{self.port}"
 
     @property
     def last(self) -> Received:
         return self.requests[-1]
 
     async def start(self) -> "RawBackend":
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        if self.path is not None:
+            self._server = await asyncio.start_unix_server(self._serve, self.path)
+            return self
+        self._server = await asyncio.start_server(self._serve, self.host, self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

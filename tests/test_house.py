@@ -38,7 +38,7 @@ LAYERS = (
     ("routefile",),
     ("jsonbody", "routechecks"),
     ("routespec",),
-    ("settings",),
+    ("settings", "upstreamspec"),
     ("complaints", "fields"),
     ("routing", "yamlfile"),
     ("errors",),

@@ -136,6 +136,7 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "host": None,
         "rate_limit": None,
         "timeout": None,
+        "retry": None,
         "max_body": None,
         "websocket": False,
         "strip_prefix": None,
@@ -590,8 +591,8 @@ def test_a_mistake_in_the_file_is_told_with_its_place(complaints, text, expected
         (
             "targets: ['h:1']",
             (
-                "2:27: upstream 'u': targets[0] must be http:// or https://, host and port, "
-                "as in http://10.0.0.5:9001"
+                "2:27: upstream 'u': targets[0] must be http:// or https:// with host and port, "
+                "or unix:// with a path, as in http://10.0.0.5:9001"
             ),
         ),
         (

@@ -54,6 +54,9 @@ class Sourced(StrEnum):
     LIMITER_DECISIONS = "gateway_limiter_decisions_total"  # (policy, decision)
     KEY_CACHE = "gateway_key_cache_total"  # (cache, result)
     UPSTREAM_CONNECTIONS = "gateway_upstream_connections"  # (upstream, state)
+    UPSTREAM_WAITING = "gateway_upstream_waiting"  # (upstream)
+    UPSTREAM_TARGETS = "gateway_upstream_targets"  # (upstream, state)
+    UPSTREAM_RETRIES = "gateway_upstream_retries_total"  # (upstream)
     CONNECTIONS = "gateway_connections"  # ()
     STORE_UP = "gateway_store_up"  # ()
     RELOADED = "gateway_config_last_reload_successful"  # ()
@@ -140,6 +143,12 @@ class Metrics:
                 ("cache", "result"),
                 registry=registry,
             ),
+            Sourced.UPSTREAM_RETRIES: Counter(
+                Sourced.UPSTREAM_RETRIES.value,
+                "Requests that were sent again, or to another address when one was not there.",
+                ("upstream",),
+                registry=registry,
+            ),
             Sourced.STORE_ERRORS: Counter(
                 Sourced.STORE_ERRORS.value,
                 "Calls to the store that failed or took too long.",
@@ -155,6 +164,21 @@ class Metrics:
             Sourced.UPSTREAM_CONNECTIONS: Gauge(
                 Sourced.UPSTREAM_CONNECTIONS.value,
                 "Connections to upstreams: active ones carry a request, idle ones wait for one.",
+                ("upstream", "state"),
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+            Sourced.UPSTREAM_WAITING: Gauge(
+                Sourced.UPSTREAM_WAITING.value,
+                "Requests that wait because as much is under way as may be.",
+                ("upstream",),
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+            Sourced.UPSTREAM_TARGETS: Gauge(
+                Sourced.UPSTREAM_TARGETS.value,
+                "Addresses of targets, each as often as there are workers: up, down (health"
+                " checks), ejected (failed requests).",
                 ("upstream", "state"),
                 registry=registry,
                 multiprocess_mode="livesum",

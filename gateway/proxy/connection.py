@@ -14,13 +14,17 @@ until the connection closes has ended: both are decided here.
 import asyncio
 import logging
 import re
+import select
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
 from gateway.errors import ClientGone, GatewayError, UpstreamFailed, UpstreamTimeout
 from gateway.exchange import STALLED_SECONDS
+
+if TYPE_CHECKING:
+    from gateway.proxy.target import Address
 
 logger = logging.getLogger("gateway.proxy")
 
@@ -59,19 +63,24 @@ class UpstreamConnection(asyncio.Protocol):
         "_loop",
         "_parser",
         "_switched",
+        "address",
         "answered",
         "chunked",
         "deadline",
         "has_length",
         "headers",
         "idle_since",
+        "is_tunnel",
         "keeps_alive",
+        "leased",
         "on_lost",
         "read_timeout",
         "reason",
         "receiver",
+        "sent",
         "status",
         "transport",
+        "tries",
         "write_paused",
     )
 
@@ -88,6 +97,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = NEVER  # loop time
         self.read_timeout = 30.0  # seconds
         self.keeps_alive = True
+        self.sent = False  # anything of the request under way was written
+        # The pool's: where it leads, whether an exchange has it, whether that is a WebSocket by
+        # now, and how many addresses were tried until it stood.
+        self.address: Address | None = None
+        self.leased = False
+        self.is_tunnel = False
+        self.tries = 1
         self.on_lost: Callable[[UpstreamConnection], None] | None = None
         self.receiver: Receiver | None = None
         self._reset(head_only=False)
@@ -109,12 +125,14 @@ class UpstreamConnection(asyncio.Protocol):
         """Begin an exchange; `head_only` for HEAD. `read_timeout` is seconds between bytes."""
         self._reset(head_only=head_only)
         self._head_bytes = 0
+        self.sent = False
         self.receiver = receiver
         self.read_timeout = read_timeout
         self.deadline = self._loop.time() + read_timeout
 
     def write(self, data: bytes) -> None:
         if self.transport is not None and not self.transport.is_closing():
+            self.sent = True
             self.transport.write(data)
             self.moved()
 
@@ -148,6 +166,19 @@ class UpstreamConnection(asyncio.Protocol):
     @property
     def is_usable(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()
+
+    @property
+    def is_quiet(self) -> bool:
+        """Has nothing come that was not read yet? While idle, that could only be its end.
+
+        Asks the system: the event loop may not have got to it.
+        """
+        if self.transport is None or self.transport.is_closing():
+            return False
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        news = select.poll()
+        news.register(descriptor, select.POLLIN)
+        return not news.poll(0)
 
     def expire(self) -> None:
         """The deadline has passed: say whose fault it is, and end the connection."""

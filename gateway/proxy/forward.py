@@ -6,9 +6,8 @@ holds the other: nothing is collected.
 
 Rules:
 - A request is written anew from what was parsed, never copied.
-- It is sent a second time only when the connection had been used before, died before the first
-  byte of an answer, and the method is idempotent with a body that is still at hand (RFC 9110
-  §9.2.2): that is a kept-alive connection that the backend let go in the same moment.
+- It is sent again only where `retry.py` finds that safe, while the route's attempts and the
+  upstream's budget last, and to another address if there is one.
 - An answer that breaks off is never ended well: the client's connection is cut.
 """
 
@@ -37,16 +36,20 @@ from gateway.proxy.headers import (
     request_lines,
     without_prefix,
 )
-from gateway.proxy.pool import Pool, Target
-
-IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
+from gateway.proxy.pool import Pool
+from gateway.proxy.retry import IDEMPOTENT, may_send_again
+from gateway.proxy.target import Address, Target
 
 
 class Forwarder:
-    """A route's way to its upstream. `read_timeout` and `connect_timeout` are seconds."""
+    """A route's way to its upstream. `read_timeout` and `connect_timeout` are seconds.
+
+    `attempts`: how often a request is tried at most, the first time included.
+    """
 
     __slots__ = (
         "_addresses",
+        "_attempts",
         "_drops",
         "_preserve_host",
         "_set_lines",
@@ -70,9 +73,11 @@ class Forwarder:
         max_body_bytes: int | None = None,
         connect_timeout: float = 2.0,
         read_timeout: float = 30.0,
+        attempts: int = 1,
         own_cors: bool = False,
     ) -> None:
         self.pool = pool
+        self._attempts = attempts
         self._addresses = addresses
         self._drops = drops
         self._set_lines = set_lines
@@ -86,22 +91,36 @@ class Forwarder:
     async def respond(self, exchange: Exchange) -> None:
         """Forward, and write the answer. Raises a GatewayError before or amid the answer."""
         self.check_length(exchange)
-        fresh = False
+        pool = self.pool
+        left = self._attempts
+        tried: tuple[Address, ...] = ()
         while True:
-            upstream, target, reused = await self.pool.acquire(
-                fresh=fresh, connect_timeout=self.connect_timeout
+            upstream, target, reused = await pool.acquire(
+                connect_timeout=self.connect_timeout,
+                fresh=bool(tried),
+                careful=exchange.method not in IDEMPOTENT,
+                tried=tried,
+                attempts=left,
+                client=exchange,
             )
             relay = Relay(exchange, upstream, self)
+            failure: GatewayError | None = None
             try:
                 await relay.carry(self.head(exchange, target, framing=_framing(exchange)))
                 return
-            except UpstreamFailed:
-                if not (reused and not upstream.answered and _replayable(exchange)):
+            except GatewayError as error:
+                failure = error
+                left -= 1 if reused else upstream.tries
+                if (
+                    not (left > 0 and may_send_again(exchange, upstream) and _was_cut(error))
+                    or not pool.budget.spend()
+                ):
                     raise
-                fresh = True
+                assert upstream.address is not None
+                tried = (*tried, upstream.address)
             finally:
                 relay.finish()
-                self.pool.release(upstream)
+                pool.release(upstream, failure)
 
     def check_length(self, exchange: Exchange) -> None:
         """Raise PayloadTooLarge for a body that says at once that it is too long."""
@@ -161,12 +180,9 @@ def _framing(exchange: Exchange) -> bytes:
     return b"" if declared is None else b"Content-Length: %d\r\n" % int(declared)
 
 
-def _replayable(exchange: Exchange) -> bool:
-    """May the request be sent again, and is all of it still here?"""
-    at_hand = exchange.body is not None or (
-        not exchange.message.chunked and exchange.headers.get("Content-Length", "0") == "0"
-    )
-    return at_hand and exchange.method in IDEMPOTENT and not exchange.gone
+def _was_cut(error: GatewayError) -> bool:
+    """Did the backend end the connection? Of a timeout nobody knows what it did meanwhile."""
+    return isinstance(error, UpstreamFailed)
 
 
 class Relay:
@@ -236,6 +252,7 @@ class Relay:
         limit = self._forwarder.max_body_bytes
         if limit is not None and len(body) > limit:
             raise PayloadTooLarge(limit)
+        self.exchange.body = body  # should it have to be sent again
         if not self.exchange.message.chunked:
             return body
         return (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
