@@ -111,13 +111,17 @@ class Forwarder:
             except GatewayError as error:
                 failure = error
                 left -= 1 if reused else upstream.tries
+                assert upstream.address is not None
+                tried = (*tried, upstream.address)
                 if (
-                    not (left > 0 and may_send_again(exchange, upstream) and _was_cut(error))
+                    left < 1
+                    or not may_send_again(exchange, upstream)
+                    or not _was_cut(error)
+                    # What a new connection has died of, the same backend would die of again.
+                    or not (reused or pool.has_another(tried))
                     or not pool.budget.spend()
                 ):
                     raise
-                assert upstream.address is not None
-                tried = (*tried, upstream.address)
             finally:
                 relay.finish()
                 pool.release(upstream, failure)

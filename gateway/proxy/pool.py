@@ -165,6 +165,10 @@ class Pool:
         assert connection.address is not None
         return connection, connection.address.target, False
 
+    def has_another(self, tried: Collection[Address]) -> bool:
+        """Is there an address beside those that were tried?"""
+        return self._balancer.choose_other(tried) is not None
+
     def release(self, connection: UpstreamConnection, failure: GatewayError | None = None) -> None:
         """Take a connection back when its exchange is over. `failure`: how it ended, if badly."""
         address = connection.address

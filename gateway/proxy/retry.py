@@ -5,6 +5,8 @@ Safe, and nothing else:
 - The connection ended before the first byte of an answer. Then only a request whose body is still
   at hand and whose method is idempotent (RFC 9110 §9.2.2), or of which no byte was written to the
   connection: what was written counts as sent, since nobody can tell what the backend has read.
+  A connection that had been used before may have been let go in that moment; after a new one, only
+  another address is tried: a request that its backend dies of would be sent on and on.
 Never after a byte of an answer, and never after a timeout: the backend may still be working on it.
 
 The *budget* keeps retries from becoming a second flood on a backend that is going under.
