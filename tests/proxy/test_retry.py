@@ -18,6 +18,14 @@ HEAD = b"Host: api.example\r\n"
 NEVER_HEALS = {"ejection": {"share": 0}}  # each request meets what the test has set up
 
 
+ADDRESSES = 6  # more than any test has attempts
+
+
+def known_as_many(backend: RawBackend) -> list[str]:
+    """One backend behind several addresses: after a new connection, another one is tried."""
+    return [f"http://127.0.0.{number}:{backend.port}" for number in range(1, ADDRESSES + 1)]
+
+
 @asynccontextmanager
 async def gateway_to(folder: Path, *targets: str, on_route=None, **fields):
     routes = {
@@ -44,7 +52,7 @@ async def cut(_backend, _request, _reader, writer) -> None:
 
 @pytest.fixture
 async def backend():
-    backend = await RawBackend().start()
+    backend = await RawBackend(host="0.0.0.0").start()
     yield backend
     await backend.stop()
 
@@ -91,11 +99,20 @@ async def test_what_was_sent_goes_again_only_if_the_method_is_idempotent(
     backend, tmp_path, method, body, times
 ) -> None:
     backend.script = cut
-    async with gateway_to(tmp_path, backend.url) as gateway:
+    async with gateway_to(tmp_path, *known_as_many(backend), **NEVER_HEALS) as gateway:
         assert await send(gateway, method, body) == 502
         assert retries(gateway) == times - 1
     assert len(backend.requests) == times
     assert {request.body for request in backend.requests} == {body or b""}
+
+
+async def test_what_a_new_connection_to_the_only_address_died_of_is_not_sent_again(
+    backend, tmp_path
+) -> None:
+    backend.script = cut
+    async with gateway_to(tmp_path, backend.url) as gateway:
+        assert await send(gateway, "GET") == 502
+    assert len(backend.requests) == 1
 
 
 async def test_a_body_that_passed_by_is_not_sent_again(backend, tmp_path) -> None:
@@ -120,7 +137,7 @@ async def test_a_chunked_body_that_came_whole_is_sent_again_with_its_length(
             writer.write(OK)
 
     backend.script = cut_once
-    async with gateway_to(tmp_path, backend.url) as gateway:
+    async with gateway_to(tmp_path, *known_as_many(backend)) as gateway:
         answer = await gateway.talk(
             b"PUT /x HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % HEAD
             + b"2\r\nwh\r\n3\r\nole\r\n0\r\n\r\n"
@@ -257,7 +274,8 @@ async def test_a_route_has_its_own_attempts_or_those_of_the_upstream(
     backend, tmp_path, fields, on_route, times
 ) -> None:
     backend.script = cut
-    async with gateway_to(tmp_path, backend.url, on_route=on_route, **fields) as gateway:
+    targets, fields = known_as_many(backend), fields | NEVER_HEALS
+    async with gateway_to(tmp_path, *targets, on_route=on_route, **fields) as gateway:
         assert await send(gateway, "GET") == 502
     assert len(backend.requests) == times
 
@@ -279,7 +297,8 @@ async def test_tries_to_connect_are_attempts_too(backend, tmp_path) -> None:
 
 async def test_the_budget_ends_retries_when_everything_fails(backend, tmp_path) -> None:
     backend.script = cut
-    async with gateway_to(tmp_path, backend.url, retry={"budget": 0.2}) as gateway:
+    targets, fields = known_as_many(backend), {"retry": {"budget": 0.2}, **NEVER_HEALS}
+    async with gateway_to(tmp_path, *targets, **fields) as gateway:
         requests = 100
         for _ in range(requests):
             assert await send(gateway, "GET") == 502
