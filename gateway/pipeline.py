@@ -72,6 +72,8 @@ class Written:
         """The next request waits until the client has taken the answer to this one."""
         if exchange.connection.writing_paused:
             await exchange.connection.drained()
+        if not self.keep_alive:
+            await exchange.connection.finish(exchange)
 
     async def write_eof(self) -> None:
         return None
@@ -179,6 +181,10 @@ class Gateway:
             if route.enforce or error.closes_connection:
                 raise
             exchange.refusal = f"report_only:{error.reason}"
+
+    def count_refused_connection(self, reason: str) -> None:
+        """Count one that ended before its first request."""
+        self._metrics.unmatched.count_refusal(reason)
 
     def observe(self, exchange: Exchange) -> None:
         """Count and log, once per request."""

@@ -10,7 +10,6 @@ import logging
 import os
 import signal
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +25,8 @@ from gateway.observe.access_log import AccessLog
 from gateway.observe.logs import log_unhandled
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.routefile import RouteFile
-from gateway.settings import Settings, TlsSettings
+from gateway.settings import Settings
+from gateway.tls import ServerTls
 
 logger = logging.getLogger("gateway.worker")
 
@@ -79,16 +79,15 @@ class Worker:
             state = self._admin_state(parts)
             admin = await self._open_admin(state)
             gateway = build_gateway(parts, self._route_file, access_log)
-            listener = Listener(gateway, self._settings.bounds)
+            tls = None if self._settings.listen.tls is None else ServerTls(self._settings)
+            listener = Listener(gateway, self._settings, parts.addresses, tls)
             metrics.add_source(lambda: connections(listener))
-            server = await loop.create_server(
-                listener, sock=self._listening, backlog=BACKLOG, ssl=_tls(self._settings.listen.tls)
-            )
+            server = await loop.create_server(listener, sock=self._listening, backlog=BACKLOG)
         except ConfigurationError as error:
             logger.error("%s", error)
             return self.REFUSES_TO_START
         metrics.flush()  # a gauge that nobody has set yet says 0: "the store is away"
-        ticker = loop.create_task(tick(parts, metrics))
+        ticker = loop.create_task(tick(parts, metrics, listener))
         state.table_loaded = True
         logger.info("worker %d (pid %d) is ready", self._number, os.getpid())
         await stop.wait()
@@ -143,26 +142,12 @@ def connections(listener: Listener) -> Iterator[Reading]:
     yield Reading(Sourced.CONNECTIONS, (), len(listener.connections))
 
 
-async def tick(parts: Parts, metrics: Metrics) -> None:
+async def tick(parts: Parts, metrics: Metrics, listener: Listener) -> None:
     """What is done by the clock instead of by request: deadlines, and the counts' way out."""
     loop = asyncio.get_running_loop()
     while True:
         for _ in range(SWEEPS_PER_FLUSH):
             await asyncio.sleep(SWEEP_SECONDS)
             parts.sweep(loop.time())
+            listener.sweep(loop.time())
         metrics.flush()
-
-
-def _tls(files: TlsSettings | None) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer, by Python's server defaults."""
-    if files is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            [f"listen.tls: cannot use {files.certificate} and {files.key}: {error}"]
-        ) from None
-    return context

@@ -19,6 +19,7 @@ from gateway.observe.metrics import Metrics
 from gateway.pipeline import Gateway
 from gateway.routefile import load_routes
 from gateway.settings import load_settings
+from gateway.tls import ServerTls
 from gateway.worker import tick
 
 TOKEN_SECRET = "a-token-secret-of-more-than-32-bytes"
@@ -93,10 +94,11 @@ async def open_gateway(
     access_log.start()
     parts = await open_parts(loaded, metrics)
     gateway = build_gateway(parts, route_file, access_log)
-    listener = Listener(gateway, loaded.bounds)
+    tls = None if loaded.listen.tls is None else ServerTls(loaded)
+    listener = Listener(gateway, loaded, parts.addresses, tls)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(listener, "127.0.0.1", 0)
-    ticker = loop.create_task(tick(parts, metrics))
+    ticker = loop.create_task(tick(parts, metrics, listener))
     try:
         yield Running(server.sockets[0].getsockname()[1], parts, gateway, listener, log_path)
     finally:

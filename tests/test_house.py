@@ -30,7 +30,7 @@ LAYERS = (
     ("proxy",),
     ("limits",),
     ("store", "observe"),
-    ("exchange", "routefile"),
+    ("exchange", "routefile", "tls"),
     ("jsonbody", "routechecks"),
     ("routespec",),
     ("settings",),
