@@ -19,7 +19,13 @@ from typing import Protocol
 from aiohttp import HttpVersion10, HttpVersion11
 
 from gateway.auth.base import Authenticator
-from gateway.errors import BadRequest, ClientGone, GatewayError, TooManyRequests
+from gateway.errors import (
+    BadRequest,
+    ClientGone,
+    ExpectationFailed,
+    GatewayError,
+    TooManyRequests,
+)
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ratelimit
 from gateway.observe.access_log import AccessLog
@@ -222,9 +228,11 @@ def check_head(exchange: Exchange) -> None:
             raise BadRequest("Both Content-Length and Transfer-Encoding", reason="bad_framing")
     if message.method == "CONNECT":  # no tunnels to anywhere (RFC 9110 §9.3.6)
         raise BadRequest("Unsupported method", reason="bad_method")
-    expect = headers.get("Expect")
-    if expect is not None:
-        exchange.wants_continue = expect.lower() == "100-continue" and version == HttpVersion11
+    if "Expect" in headers:
+        # To drop one that is not known, and go on, would be to promise it (RFC 9110 §10.1.1).
+        if {expected.lower() for expected in headers.getall("Expect")} != {"100-continue"}:
+            raise ExpectationFailed
+        exchange.wants_continue = version == HttpVersion11
 
 
 def _valid_host(host: str) -> bool:

@@ -67,13 +67,15 @@ class ClientConnection(RequestHandler):
         "deadline",
         "draining",
         "flow",
+        "has_begun",
         "payload",
         "peer",
         "requests",
         "secure",
     )
 
-    def __init__(self, listener: "Listener", **options: Any) -> None:
+    def __init__(self, listener: "Listener", peer: str, **options: Any) -> None:
+        """`peer` is who is behind a connection that has arrived already; empty: it is new."""
         super().__init__(listener, **options)
         self._bounds = bounds = listener.bounds
         self._census = listener.census
@@ -81,7 +83,8 @@ class ClientConnection(RequestHandler):
         self._bucket: str | None = None
         # aiohttp forgets its transport when it begins to close it.
         self._socket: asyncio.Transport | None = None
-        self.peer = ""
+        self.peer = peer
+        self.has_begun = False
         self.secure = False
         self.flow: Flow | None = None
         self.draining = False
@@ -97,22 +100,19 @@ class ClientConnection(RequestHandler):
         self._left: asyncio.Future[None] | None = None  # while lingering
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection without anything before its first request."""
         both_ways = cast("asyncio.Transport", transport)  # as sockets have it
-        if self._census.arrive():
-            self.begin(both_ways, peer_of(transport))
-        else:
-            both_ways.abort()
-
-    def begin(self, transport: asyncio.Transport, peer: str) -> None:
-        """Serve the client at `peer`, who has arrived already."""
+        if not self.peer:
+            if not self._census.arrive():
+                both_ways.abort()
+                return
+            self.peer = peer_of(transport)
+        self.has_begun = True
         self._counted = True
-        self._bucket = self._census.settle(peer)
+        self._bucket = self._census.settle(self.peer)
         if self._bucket is None:
-            transport.abort()
+            both_ways.abort()
             return
-        self._socket = transport
-        self.peer = peer
+        self._socket = both_ways
         self.secure = transport.get_extra_info("sslcontext") is not None
         self.deadline = self._loop.time() + self._bounds.head_timeout
         super().connection_made(transport)

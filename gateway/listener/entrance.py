@@ -6,9 +6,11 @@ that fails either is closed without an answer, counted, and told as the census t
 """
 
 import asyncio
+import os
+import socket
 from typing import TYPE_CHECKING, cast
 
-from gateway.listener.connection import peer_of
+from gateway.listener.connection import NEVER, peer_of
 from gateway.listener.proxy_protocol import Malformed, client_address, missing
 
 if TYPE_CHECKING:
@@ -16,20 +18,20 @@ if TYPE_CHECKING:
 
 BAD_HEADER = "bad_proxy_header"
 BAD_HANDSHAKE = "tls_handshake_failed"
+NO_DESCRIPTOR = "no_descriptor"
 
 
 class Entrance(asyncio.BufferedProtocol):
     """One connection until it is a `ClientConnection`, or is refused."""
 
     __slots__ = (
-        "_arrived",
         "_deadline",
-        "_handshake",
         "_header",
         "_listener",
         "_loop",
         "_peer",
         "_room",
+        "_task",
         "_transport",
     )
 
@@ -41,8 +43,7 @@ class Entrance(asyncio.BufferedProtocol):
         self._header = b""
         self._room = bytearray()
         self._deadline = 0.0
-        self._arrived = False
-        self._handshake: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # from the header's end on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         both_ways = cast("asyncio.Transport", transport)  # as sockets have it
@@ -50,16 +51,17 @@ class Entrance(asyncio.BufferedProtocol):
         if not listener.census.arrive():
             both_ways.abort()
             return
-        self._arrived = True
         self._transport = both_ways
         self._peer = peer_of(transport)
         self._deadline = self._loop.time() + listener.bounds.head_timeout
         listener.entering.add(self)
         if not listener.is_announced(self._peer):
-            self._go_on(both_ways)
+            self._hand_over(both_ways, self._peer)
 
     def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002  # why is no matter
-        self._gone()
+        transport, self._transport = self._transport, None
+        if transport is not None and self._task is None:
+            self._gone(arrived=True)
 
     # The PROXY header.
 
@@ -79,88 +81,61 @@ class Entrance(asyncio.BufferedProtocol):
         except Malformed:
             self._refuse(BAD_HEADER, f"{self._peer} began with no good PROXY header")
             return
-        if client is not None:
-            self._peer = client
-        transport.pause_reading()  # until another protocol reads
-        self._go_on(transport)
-        if not transport.is_closing():
-            transport.resume_reading()
+        self._hand_over(transport, client or self._peer)
 
-    def _go_on(self, transport: asyncio.Transport) -> None:
-        if self._listener.tls is None:
-            connection = self._listener.connection()
-            transport.set_protocol(connection)
-            self._hand_over()
-            connection.begin(transport, self._peer)
-        else:
-            self._handshake = self._loop.create_task(self._begin_tls(transport))
+    # TLS, and what comes after.
 
-    # TLS.
+    def _hand_over(self, transport: asyncio.Transport, peer: str) -> None:
+        """Let the client's connection have the socket, and begin TLS on it.
 
-    async def _begin_tls(self, transport: asyncio.Transport) -> None:
-        tls = self._listener.tls
-        assert tls is not None
-        early = Early()
+        Not by `set_protocol` and `start_tls`: on uvloop a transport goes on reading meanwhile.
+        """
         try:
-            secured = await self._loop.start_tls(
-                transport,
-                early,
-                tls.context,
-                server_side=True,
-                ssl_handshake_timeout=max(0.01, self._deadline - self._loop.time()),
+            end = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        except OSError as error:
+            self._refuse(NO_DESCRIPTOR, error.strerror or "")
+            return
+        self._task = self._loop.create_task(self._begin(end, peer))
+        transport.abort()  # the descriptor alone: the connection is the other one's
+
+    async def _begin(self, end: socket.socket, peer: str) -> None:
+        listener = self._listener
+        tls = listener.tls
+        connection = listener.connection(peer)
+        left = max(0.01, self._deadline - self._loop.time())
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: connection,
+                end,
+                ssl=None if tls is None else tls.context,
+                ssl_handshake_timeout=None if tls is None else left,
             )
         except OSError:  # ssl.SSLError and TimeoutError are too
-            self._refuse(BAD_HANDSHAKE, f"{self._peer} did not come to terms with us")
-            self._gone()
-            return
-        if secured is None or early.is_lost:
-            self._gone()
-            return
-        connection = self._listener.connection()
-        secured.set_protocol(connection)
-        self._hand_over()
-        connection.begin(secured, self._peer)
-        if early.data and not secured.is_closing():
-            connection.data_received(b"".join(early.data))
+            if not connection.has_begun:
+                listener.census.refuse(BAD_HANDSHAKE, f"{peer} did not come to terms with us")
+        finally:
+            self._gone(arrived=not connection.has_begun)
 
     # The end.
 
     def check(self, now: float) -> None:
         """Refuse a connection whose header has not come in time. `now` is loop time."""
-        if now >= self._deadline and self._handshake is None:  # which has a timer of its own
+        if now >= self._deadline and self._task is None:  # which has a timer of its own
             self._refuse(BAD_HEADER, f"{self._peer} sent no whole PROXY header in time")
 
     def leave(self) -> None:
         """Close at once."""
-        if self._transport is not None:
+        if self._task is not None:
+            self._task.cancel()
+        elif self._transport is not None:
             self._transport.abort()
 
     def _refuse(self, reason: str, why: str) -> None:
-        self._deadline = float("inf")  # once
+        self._deadline = NEVER
         self._listener.census.refuse(reason, why)
         self.leave()
 
-    def _hand_over(self) -> None:
-        self._arrived = False
-        self._gone()
-
-    def _gone(self) -> None:
+    def _gone(self, *, arrived: bool) -> None:
         self._listener.entering.discard(self)
-        self._transport = None
-        if self._arrived:
-            self._arrived = False
+        if arrived:
             self._listener.census.leave(None)
-
-
-class Early(asyncio.Protocol):
-    """Keeps what comes in the same read as the handshake's end, before anybody can take it."""
-
-    def __init__(self) -> None:
-        self.data: list[bytes] = []
-        self.is_lost = False
-
-    def data_received(self, data: bytes) -> None:
-        self.data.append(data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:  # noqa: ARG002  # why is no matter
-        self.is_lost = True

@@ -58,8 +58,8 @@ class Listener(web.Server):
     def __call__(self) -> Any:
         return self.connection() if self._plain else Entrance(self)
 
-    def connection(self) -> ClientConnection:
-        return ClientConnection(self, **self._options)
+    def connection(self, peer: str = "") -> ClientConnection:
+        return ClientConnection(self, peer, **self._options)
 
     def is_announced(self, peer: str) -> bool:
         """Must a connection of `peer` begin with a PROXY header?"""
