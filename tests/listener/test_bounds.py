@@ -116,16 +116,21 @@ async def test_a_head_behind_a_request_under_way_has_its_time_from_that_ones_ans
         writer.write(backend.answer)
 
     backend.script = slowly
-    async with gateway_with(backend, tmp_path, head_timeout=SHORT) as gateway:
+    async with gateway_with(backend, tmp_path) as gateway:
         reader, writer = await connect(gateway)
         writer.write(GET + GET[:5])
         await eventually(lambda: len(backend.requests) == 1)
-        await asyncio.sleep(3 * SHORT)
+        (connection,) = gateway.listener.connections
+        now = asyncio.get_running_loop().time()
+        connection.deadline = now - 1  # type: ignore[attr-defined]  # the request took its time
+        await eventually(lambda: connection.deadline > now)  # type: ignore[attr-defined]
         answered.set()
         assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
         writer.write(GET[5:])
         assert (await read_answer(reader)).startswith(b"HTTP/1.1 200 ")
         writer.write(GET[:5])
+        await eventually(lambda: connection._unfinished_bytes == 5)  # type: ignore[attr-defined]
+        connection.deadline = now  # type: ignore[attr-defined]
         assert (await rest_of(reader)).startswith(b"HTTP/1.1 408 ")
         writer.close()
 

@@ -115,27 +115,44 @@ async def test_a_client_that_never_closes_its_half_is_not_waited_for_forever(
 ) -> None:
     monkeypatch.setattr(connection_module, "LINGER_SECONDS", 0.3)
     async with gateway_before(backend, tmp_path) as gateway:
-        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(b"POST /x y HTTP/1.1\r\n\r\n")
-        assert (await reader.read()).startswith(b"HTTP/1.1 400 ")  # our half is closed
+        await eventually(lambda: len(gateway.log()) == 1)
         await eventually(lambda: not gateway.listener.connections)
         writer.transport.abort()
 
 
-async def test_a_client_that_never_takes_its_answer_is_cut_in_the_end(
+async def test_our_half_is_closed_first(
     backend: RawBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is left to be written when a connection closes must not keep it for good."""
+    monkeypatch.setattr(connection_module, "LINGER_SECONDS", 600)
+    async with gateway_before(backend, tmp_path) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        writer.write(b"POST /x y HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")  # all of it, to its end
+        assert len(gateway.listener.connections) == 1
+        writer.close()
+        await eventually(lambda: not gateway.listener.connections)
+
+
+async def test_a_client_that_never_takes_its_last_bytes_is_cut_in_the_end(
+    backend: RawBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left to be written when an idle connection closes must not keep it for good."""
     monkeypatch.setattr(connection_module, "STALLED_SECONDS", 0.3)
-    backend.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + bytes(20_000)
+    backend.answer = b"HTTP/1.1 200 OK\r\nContent-Length: 40000\r\n\r\n" + bytes(40_000)
     settings = {"bounds": {"keep_alive": 0.5}}
     async with gateway_before(backend, tmp_path, settings) as gateway:
         _, writer = await asyncio.open_connection("127.0.0.1", gateway.port, limit=1024)
-        before = -1
-        while before != len(backend.requests):  # until nothing is taken any more
-            before = len(backend.requests)
-            writer.write(GET * 100)
-            await asyncio.sleep(0.2)
+        left = 0
+        while not left:  # until the sockets are full, and less is left than makes a client slow
+            asked = len(gateway.log())
+            writer.write(GET)
+            await eventually(lambda asked=asked: len(gateway.log()) > asked)
+            (connection,) = gateway.listener.connections
+            left = connection._socket.get_write_buffer_size()  # type: ignore[attr-defined]
+        assert not connection.writing_paused
         await eventually(lambda: not gateway.listener.census.total)
         writer.transport.abort()
 
