@@ -70,7 +70,7 @@ class ClientConnection(RequestHandler):
         "has_begun",
         "payload",
         "peer",
-        "requests",
+        "requests_left",
         "secure",
     )
 
@@ -88,7 +88,7 @@ class ClientConnection(RequestHandler):
         self.secure = False
         self.flow: Flow | None = None
         self.draining = False
-        self.requests = 0  # begun so far
+        self.requests_left = bounds.requests_per_connection
         self.payload: StreamReader | None = None  # of the request that was begun last
         self.deadline = NEVER
         self._in_body = False  # what comes next belongs to the body of the last head
@@ -136,20 +136,20 @@ class ClientConnection(RequestHandler):
         if self._request_count != heads:
             message, payload = messages[-1]
             self._unfinished_bytes = 0
-            self._in_body = not payload.is_eof()
-            self.deadline = (
-                self._loop.time() + self._bounds.body_timeout if self._in_body else NEVER
-            )
-            if not isinstance(message, RawRequestMessage):
+            self.deadline = NEVER
+            self._in_body = False
+            if payload is not EMPTY_PAYLOAD:
+                self._await_body(payload)
+            elif not isinstance(message, RawRequestMessage):
                 self._break_body()
         elif self._in_body:
-            last = messages[-1][1] if messages else self.payload
-            self._in_body = last is not None and not last.is_eof()
-            self.deadline = (
-                self._loop.time() + self._bounds.body_timeout if self._in_body else NEVER
-            )
+            self._await_body(messages[-1][1] if messages else self.payload)
         elif data and not self._upgraded and not self._close:
             self._more_of_head(len(data))
+
+    def _await_body(self, payload: StreamReader | None) -> None:
+        self._in_body = payload is not None and not payload.is_eof()
+        self.deadline = self._loop.time() + self._bounds.body_timeout if self._in_body else NEVER
 
     def _more_of_head(self, size: int) -> None:
         if not self._unfinished_bytes and self.deadline == NEVER:

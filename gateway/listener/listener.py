@@ -36,6 +36,7 @@ class Listener(web.Server):
         self.gateway = gateway
         self.tls = tls
         self.bounds = bounds = settings.bounds
+        self._head_bytes = bounds.headers
         self.census = Census(bounds, addresses, gateway.count_refused_connection)
         proxies = settings.listen.proxy_protocol
         self._announced = () if proxies is None else proxies.trusted
@@ -69,7 +70,7 @@ class Listener(web.Server):
     async def _handle(self, exchange: Any) -> Written:
         # The parser bounds each field alone.
         fields = exchange.message.raw_headers
-        if sum([len(name) + len(value) for name, value in fields]) > self.bounds.headers:
+        if sum([len(name) + len(value) for name, value in fields]) > self._head_bytes:
             return await self.gateway.handle(exchange, HeadersTooLarge())
         return await self.gateway.handle(exchange)
 
@@ -85,8 +86,8 @@ class Listener(web.Server):
             message = UNREADABLE
         protocol.payload = payload
         exchange = Exchange(message, payload, protocol, monotonic())
-        protocol.requests += 1
-        if protocol.requests >= self.bounds.requests_per_connection:
+        protocol.requests_left -= 1
+        if not protocol.requests_left:
             exchange.close_after = True
         return exchange
 
