@@ -99,6 +99,7 @@ def slow_clients(port: int, clients: int, log: Path):  # type: ignore[no-untyped
             time.sleep(0.1)
         else:
             raise SystemExit(f"the slow clients did not get in:\n{log.read_text()}")
+        time.sleep(1)  # what their coming costs is another question
         yield
 
 

@@ -149,5 +149,5 @@ async def tick(parts: Parts, metrics: Metrics, listener: Listener) -> None:
         for _ in range(SWEEPS_PER_FLUSH):
             await asyncio.sleep(SWEEP_SECONDS)
             parts.sweep(loop.time())
-            listener.sweep(loop.time())
+            await listener.sweep(loop.time())
         metrics.flush()

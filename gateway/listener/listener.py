@@ -1,5 +1,6 @@
 """Takes connections for a `Gateway`, and ends what passed its deadline."""
 
+import asyncio
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,7 @@ from gateway.pipeline import Gateway, Written
 from gateway.settings import Settings
 from gateway.tls import ServerTls
 
+ENDED_AT_ONCE = 16  # in one turn of the event loop
 READ_BYTES = 1 << 16  # of a body that is not taken: reading stops at twice as much
 
 
@@ -103,13 +105,23 @@ class Listener(web.Server):
             return HeadersTooLarge()
         return BadRequest("Bad Request", reason="malformed_request")
 
-    def sweep(self, now: float) -> None:
-        """End what passed its deadline. `now` is loop time."""
+    async def sweep(self, now: float) -> None:
+        """End what passed its deadline. `now` is loop time.
+
+        Those who came together are late together: a thousand at once would hold up the others.
+        """
+        ended = 0
         for entrance in list(self.entering):
             entrance.check(now)
         for connection in self.connections:
-            if connection.deadline != NEVER:  # type: ignore[attr-defined]  # ours
-                connection.check(now)  # type: ignore[attr-defined]
+            assert isinstance(connection, ClientConnection)
+            if connection.deadline == NEVER:
+                continue
+            ended += connection.deadline <= now
+            connection.check(now)
+            if ended == ENDED_AT_ONCE:
+                ended = 0
+                await asyncio.sleep(0)
 
     def drain(self) -> None:
         """No further requests on any connection; those under way may finish."""
