@@ -95,6 +95,16 @@ class RequestTimeout(BadRequest):
         super().__init__("Request Timeout")
 
 
+class ExpectationFailed(BadRequest):
+    """417: the client expects more of us than leave to send its body (RFC 9110 §15.5.18)."""
+
+    status = 417
+    reason = "bad_expectation"
+
+    def __init__(self) -> None:
+        super().__init__("Expectation Failed")
+
+
 class PayloadTooLarge(BadRequest):
     """413: the body is longer than the route takes (RFC 9110 §15.5.14)."""
 

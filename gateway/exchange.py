@@ -26,11 +26,15 @@ if TYPE_CHECKING:
     from gateway.limits import Decision
     from gateway.observe.tracing import Trace
 
+ABSOLUTE_FORM = re.compile(r"(?i:https?)://([^/?]+)(.*)", re.DOTALL).fullmatch
 # How long a client may take to send a body that must be whole, and to take anything at all of an
 # answer: without an end to both, a few clients could hold every connection.
-ABSOLUTE_FORM = re.compile(r"(?i:https?)://([^/?]+)(.*)", re.DOTALL).fullmatch
 BODY_SECONDS = 60.0
 STALLED_SECONDS = 120.0
+
+
+class BodyStalled(TimeoutError):
+    """No more of a body came in time; a TimeoutError, because aiohttp does not log those."""
 
 
 class RouteLabels(Protocol):
@@ -86,7 +90,8 @@ class ClientConnection(Protocol):
     transport: asyncio.Transport | None
     peer: str
     secure: bool
-    draining: bool
+    draining: bool  # the next answer says that it is the last
+    ending: bool  # the answer under way is the last, whether it says so or not
     flow: "Flow | None"
 
     @property
@@ -94,6 +99,9 @@ class ClientConnection(Protocol):
 
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written. Raises ConnectionError."""
+
+    async def finish(self, exchange: "Exchange") -> None:
+        """The answer to `exchange` was the last: let its client read it, then close."""
 
     def switch(self, protocol: Any) -> None:
         """From here on the client's bytes go to `protocol.feed_data` as they come."""
@@ -235,7 +243,8 @@ class Exchange:
     async def next_piece(self) -> bytes:
         """What has come of the body by now, at least a byte; nothing at its end.
 
-        Raises ClientGone, and BadRequest for a body that is not framed as it should be.
+        Raises ClientGone, RequestTimeout when nothing came for too long, and BadRequest for a body
+        that is not framed as it should be.
         """
         try:
             piece = await self.payload.readany()
@@ -245,6 +254,8 @@ class Exchange:
         except Exception as error:  # noqa: BLE001  # aiohttp has several for a broken body
             if self.gone or isinstance(error, ConnectionError):
                 raise ClientGone from None
+            if isinstance(error, BodyStalled):
+                raise RequestTimeout from None
             raise BadRequest("Malformed request body", reason="malformed_body") from None
 
     # What aiohttp's connection calls on its request object.

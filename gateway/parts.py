@@ -276,6 +276,8 @@ def reloadable(before: Settings, after: Settings, *, workers: bool) -> tuple[Set
         old, new = getattr(before, section), getattr(after, section)
         if old == new or takes in able:
             continue
+        if section == "listen" and before.listen.tls and after.listen.tls:
+            old = old.model_copy(update={"tls": new.tls})  # other certificates come live
         kept[section] = old
         pending += [
             f"{section}.{name} takes {takes.value}"

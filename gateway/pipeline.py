@@ -19,7 +19,13 @@ from typing import Protocol
 from aiohttp import HttpVersion10, HttpVersion11
 
 from gateway.auth.base import Authenticator
-from gateway.errors import BadRequest, ClientGone, GatewayError, TooManyRequests
+from gateway.errors import (
+    BadRequest,
+    ClientGone,
+    ExpectationFailed,
+    GatewayError,
+    TooManyRequests,
+)
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ratelimit
 from gateway.observe.access_log import AccessLog
@@ -72,6 +78,8 @@ class Written:
         """The next request waits until the client has taken the answer to this one."""
         if exchange.connection.writing_paused:
             await exchange.connection.drained()
+        if not self.keep_alive:
+            await exchange.connection.finish(exchange)
 
     async def write_eof(self) -> None:
         return None
@@ -130,7 +138,7 @@ class Gateway:
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             refuse(exchange, GatewayError())
         self.observe(exchange)
-        return CLOSE if exchange.close_after else KEEP
+        return CLOSE if exchange.close_after or exchange.connection.ending else KEEP
 
     def identify(self, exchange: Exchange) -> None:
         """Who asks, and what the request is called from here on."""
@@ -180,6 +188,10 @@ class Gateway:
                 raise
             exchange.refusal = f"report_only:{error.reason}"
 
+    def count_refused_connection(self, reason: str) -> None:
+        """Count one that ended before its first request."""
+        self._metrics.unmatched.count_refusal(reason)
+
     def observe(self, exchange: Exchange) -> None:
         """Count and log, once per request."""
         seconds = monotonic() - exchange.started
@@ -216,9 +228,11 @@ def check_head(exchange: Exchange) -> None:
             raise BadRequest("Both Content-Length and Transfer-Encoding", reason="bad_framing")
     if message.method == "CONNECT":  # no tunnels to anywhere (RFC 9110 §9.3.6)
         raise BadRequest("Unsupported method", reason="bad_method")
-    expect = headers.get("Expect")
-    if expect is not None:
-        exchange.wants_continue = expect.lower() == "100-continue" and version == HttpVersion11
+    if "Expect" in headers:
+        # To drop one that is not known, and go on, would be to promise it (RFC 9110 §10.1.1).
+        if {expected.lower() for expected in headers.getall("Expect")} != {"100-continue"}:
+            raise ExpectationFailed
+        exchange.wants_continue = version == HttpVersion11
 
 
 def _valid_host(host: str) -> bool:

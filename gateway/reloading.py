@@ -14,12 +14,13 @@ import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.control import Configuration, Kind, Message, Outcome, written
 from gateway.errors import ConfigurationError
+from gateway.filestate import FileState, file_state
 from gateway.parts import reloadable
 from gateway.processes import Process, Processes, Slot
 
@@ -208,9 +209,12 @@ class Reloading:
 
 
 class Watch:
-    """Tells when one of `files` has changed: when it differs from before, and has come to rest."""
+    """Tells when a file has changed: when it differs from before, and has come to rest.
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    `files` names those that matter now.
+    """
+
+    def __init__(self, files: Callable[[], Iterable[Path]]) -> None:
         self._files = files
         self._known = self._seen = self._look()
 
@@ -221,14 +225,5 @@ class Watch:
         self._known = self._seen
         return True
 
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
-        return tuple(map(_mark, self._files))
-
-
-def _mark(file: Path) -> tuple[int, int, int] | None:
-    """What changes with a file's content, whether it is written or replaced."""
-    try:
-        found = file.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    def _look(self) -> dict[Path, FileState]:
+        return {path: file_state(path) for path in self._files()}

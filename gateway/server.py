@@ -21,7 +21,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gateway.control import Configuration, Kind, Message, Outcome
@@ -47,7 +47,7 @@ class Arbiter:
     """Starts the workers, and starts another one where one dies."""
 
     def __init__(self, configuration: Configuration, load: Load, files: Sequence[Path]) -> None:
-        """`load` reads both files again; `files` are what they and their certificates lie in."""
+        """`load` reads both `files` again."""
         listen, admin = configuration.settings.listen, configuration.settings.admin
         data = _bind(listen.host, listen.port, listen.workers)
         try:
@@ -64,7 +64,8 @@ class Arbiter:
         )
         self._selector = selectors.DefaultSelector()
         self._reloading = Reloading(configuration, load, self._processes, self._start)
-        self._watch = Watch(files)
+        self._files = files
+        self._watch = Watch(self._watched)
         self._stopping = False
         self._kill_at = float("inf")
         self._restarts: list[tuple[float, Slot]] = []  # when, for those that died at once
@@ -96,6 +97,16 @@ class Arbiter:
         finally:
             shutil.rmtree(self._processes.shared, ignore_errors=True)
         return self._exit_code
+
+    def _watched(self) -> Iterator[Path]:
+        """What the configuration in use was read from."""
+        current = self._reloading.current
+        yield from self._files
+        if current.settings.listen.tls is not None:
+            for pair in current.settings.listen.tls.pairs:
+                yield from map(Path, pair)
+        for upstream in current.route_file.upstreams.values():
+            yield from upstream.tls.files
 
     def _take_signals(self) -> socket.socket:
         """Have each signal's number come as a byte; what wakes the selector is returned."""

@@ -39,11 +39,31 @@ from gateway.yamlfile import Document, Loc, Unset, dotted
 PREFIX = "GATEWAY_"
 
 
-class TlsSettings(Model):
+class CertificateSettings(Model):
     certificate: Text
     """PEM file: the certificate, then its chain."""
     key: Text
     """PEM file: the private key."""
+
+
+class TlsSettings(Model):
+    certificate: Text | None = None
+    """PEM file: the certificate, then its chain."""
+    key: Text | None = None
+    """PEM file: the private key."""
+    certificates: tuple[CertificateSettings, ...] = ()
+    """More of them: a client gets the one that names the host it asks for, or else the first."""
+
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Files of certificate and key; the first pair is the default."""
+        first = ((self.certificate, self.key),) if self.certificate and self.key else ()
+        return (*first, *((more.certificate, more.key) for more in self.certificates))
+
+
+class ProxyProtocolSettings(Model):
+    trusted: tuple[Network, ...] = Field(min_length=1)
+    """Networks of the balancers whose connections all begin with a PROXY header."""
 
 
 class ListenSettings(Model):
@@ -57,6 +77,8 @@ class ListenSettings(Model):
     """Seconds without a sign of life after which a worker is replaced."""
     tls: TlsSettings | None = None
     """Certificate and key when clients connect by TLS; null: plain HTTP."""
+    proxy_protocol: ProxyProtocolSettings | None = None
+    """Balancers that tell the client's address by a PROXY header; null: none does."""
 
 
 class AdminSettings(Model):
@@ -174,8 +196,18 @@ class BoundsSettings(Model):
     """Bytes of all header fields together; more is a 431."""
     header_fields: Count = Field(default=100, ge=10)
     """Fields; more is a 431."""
+    head_timeout: Number = Field(default=10, gt=0)
+    """Seconds from a connection's begin, or a later request's first byte, to the head's end."""
+    body_timeout: Number = Field(default=30, gt=0)
+    """Seconds that may pass between two pieces of a request's body."""
     keep_alive: Number = Field(default=75, gt=0)
     """Seconds that a client's idle connection is kept."""
+    requests_per_connection: Count = Field(default=1000, ge=1)
+    """The answer to the last one closes it."""
+    connections: Count = Field(default=10_000, ge=1)
+    """Open connections of clients per worker; further ones are closed at once."""
+    connections_per_ip: Count = Field(default=1000, ge=1)
+    """Of these, from one address (trusted proxies aside)."""
 
 
 class ReloadSettings(Model):
@@ -236,7 +268,7 @@ class Settings(Model):
     cors: CorsSettings | None = None
     """Pages that may call from a browser, for routes that don't say otherwise; null: none."""
     bounds: BoundsSettings = BoundsSettings()
-    """How much a request's head may be, and how long a client may take."""
+    """How much clients may send and hold, and how long they may take."""
     reload: ReloadSettings = ReloadSettings()
     """How a changed configuration comes into use."""
     shutdown: ShutdownSettings = ShutdownSettings()
@@ -248,6 +280,7 @@ class Settings(Model):
 
     # Where secrets were asked of variables that are unset, for `missing_secrets`.
     _unset: dict[Loc, Unset] = PrivateAttr(default_factory=dict)
+    # Where those and the certificates stand.
     _places: dict[Loc, str] = PrivateAttr(default_factory=dict)
 
     def unset(self, loc: Loc) -> Unset | None:
@@ -255,7 +288,7 @@ class Settings(Model):
         return self._unset.get(loc)
 
     def place(self, loc: Loc) -> str:
-        """Where the secret or list of secrets at `loc` stands: `file:line:column`."""
+        """Where the secret, list of secrets or certificate at `loc` stands: `file:line:column`."""
         return self._places.get(loc, "(settings)")
 
 
@@ -289,6 +322,10 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         secrets = getattr(getattr(settings, section), field)
         locs = [whole, *((*whole, index, "secret") for index in range(len(secrets)))]
         settings._places.update({loc: str(document.place(loc)) for loc in locs})  # noqa: SLF001  # as above
+    tls: Loc = ("listen", "tls")
+    more = settings.listen.tls.certificates if settings.listen.tls is not None else ()
+    locs = [tls, *((*tls, "certificates", index) for index in range(len(more)))]
+    settings._places.update({loc: str(document.place(loc)) for loc in locs})  # noqa: SLF001  # as above
     return settings
 
 
@@ -329,6 +366,15 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
             f"listen.workers is {listen.workers}, but memory:// is seen by one process alone; "
             "set it to 1, or store.url to a Redis",
         )
+    if (
+        (tls := listen.tls) is not None
+        and checked.sound(("listen", "tls"))
+        and (tls.certificate or tls.key or not tls.certificates)
+    ):
+        for field in ("certificate", "key"):
+            if getattr(tls, field) is None:
+                loc = ("listen", "tls", field)
+                document.complain(loc, f"{dotted(loc)} is missing")
     hosts = {listen.host, admin.host}
     if (
         checked.sound(("listen", "port"), ("admin", "port"), ("listen", "host"), ("admin", "host"))

@@ -24,6 +24,7 @@ from gateway.fields import (
     Text,
     UrlPath,
 )
+from gateway.filestate import file_state
 
 
 class Timeout(Model):
@@ -117,22 +118,18 @@ class UpstreamTls(Model):
 
     def state(self) -> tuple[object, ...]:
         """Changes when one of the files does."""
-        paths = (self.ca, self.certificate, self.key)
-        return tuple(None if path is None else _file_state(Path(path)) for path in paths)
+        return tuple(map(file_state, self.files))
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        named = (self.ca, self.certificate, self.key)
+        return tuple(Path(name) for name in named if name is not None)
 
 
 def _why(error: Exception, wanted: str) -> str:
     if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
         return f"can't be read: {(error.strerror or 'unknown error').lower()}"
     return f"doesn't hold {wanted}"
-
-
-def _file_state(path: Path) -> object:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 class WeightedTarget(Model):

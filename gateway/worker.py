@@ -11,7 +11,6 @@ import itertools
 import logging
 import signal
 import socket
-import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from gateway.observe.access_log import AccessLog
 from gateway.observe.logs import log_unhandled
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.parts import Parts
-from gateway.settings import TlsSettings
+from gateway.tls import server_tls
 
 logger = logging.getLogger("gateway.worker")
 
@@ -90,16 +89,14 @@ class Worker:
             live.reloaded = self._reloaded
             state = self._admin_state(live.parts)
             admin = await self._open_admin(state)
-            listener = Listener(live.gateway, settings.bounds)
+            listener = Listener(live.gateway, settings, live.parts.addresses, server_tls(settings))
             metrics.add_source(lambda: connections(listener))
-            server = await loop.create_server(
-                listener, sock=self._listening, backlog=BACKLOG, ssl=_tls(settings.listen.tls)
-            )
+            server = await loop.create_server(listener, sock=self._listening, backlog=BACKLOG)
         except ConfigurationError as error:
             logger.error("%s", error)
             return self.REFUSES_TO_START
         metrics.flush()  # a gauge that nobody has set yet says 0: "the store is away"
-        ticker = loop.create_task(tick(live, metrics))
+        ticker = loop.create_task(tick(live, metrics, listener))
         changes = loop.create_task(self._follow(live, listener, state))
         state.table_loaded = True
         arbiter.say(Kind.READY)
@@ -125,23 +122,28 @@ class Worker:
     async def _follow(self, live: LiveGateway, listener: Listener, state: AdminState) -> None:
         """Do what the arbiter says of new configurations, one after the other."""
         arbiter = self._arbiter
+        tls = listener.tls
         while True:
             message = await arbiter.orders.get()
             if message.kind is Kind.PREPARE and message.file is not None:
+                problem = None
                 try:
-                    await live.prepare(await asyncio.to_thread(read, message.file))
-                    arbiter.say(Kind.PREPARED)
+                    configuration = await asyncio.to_thread(read, message.file)
+                    tls = server_tls(configuration.settings)
+                    await live.prepare(configuration)
                 except ConfigurationError as error:
-                    arbiter.say(Kind.PREPARED, problem=str(error))
+                    problem = str(error)
                 except Exception as error:
                     logger.exception("the new configuration could not be built")
-                    arbiter.say(Kind.PREPARED, problem=f"{type(error).__name__}: see the log")
+                    problem = f"{type(error).__name__}: see the log"
+                arbiter.say(Kind.PREPARED, problem=problem)
             elif message.kind is Kind.COMMIT:
                 await live.commit()
                 live.reloaded = True
-                listener.use(live.gateway, live.parts.settings.bounds)
-                state.context = _context(live.parts)
-                live.parts.metrics.flush()  # whoever asked for it sees it in the metrics
+                parts = live.parts
+                listener.use(live.gateway, parts.settings.bounds, parts.addresses, tls)
+                state.context = _context(parts)
+                parts.metrics.flush()  # whoever asked for it sees it in the metrics
                 arbiter.say(Kind.COMMITTED)
             elif message.kind is Kind.ABANDON:
                 await live.abandon()
@@ -254,26 +256,12 @@ def connections(listener: Listener) -> Iterator[Reading]:
     yield Reading(Sourced.CONNECTIONS, (), len(listener.connections))
 
 
-async def tick(live: LiveGateway, metrics: Metrics) -> None:
+async def tick(live: LiveGateway, metrics: Metrics, listener: Listener) -> None:
     """What is done by the clock instead of by request: deadlines, and the counts' way out."""
     loop = asyncio.get_running_loop()
     while True:
         for _ in range(SWEEPS_PER_FLUSH):
             await asyncio.sleep(SWEEP_SECONDS)
             live.sweep(loop.time())
+            await listener.sweep(loop.time())
         metrics.flush()
-
-
-def _tls(files: TlsSettings | None) -> ssl.SSLContext | None:
-    """TLS 1.2 or newer, by Python's server defaults."""
-    if files is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(files.certificate, files.key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(
-            [f"listen.tls: cannot use {files.certificate} and {files.key}: {error}"]
-        ) from None
-    return context

@@ -21,6 +21,7 @@ from gateway.parts import Parts
 from gateway.pipeline import Gateway
 from gateway.routefile import load_routes
 from gateway.settings import load_settings
+from gateway.tls import server_tls
 from gateway.worker import tick
 
 TOKEN_SECRET = "a-token-secret-of-more-than-32-bytes"
@@ -101,10 +102,10 @@ async def open_gateway(
     access_log = AccessLog(loaded.logging, descriptor=descriptor)
     access_log.start()
     live = await LiveGateway.open(Configuration(loaded, route_file), metrics, access_log)
-    listener = Listener(live.gateway, loaded.bounds)
+    listener = Listener(live.gateway, loaded, live.parts.addresses, server_tls(loaded))
     loop = asyncio.get_running_loop()
     server = await loop.create_server(listener, "127.0.0.1", 0)
-    ticker = loop.create_task(tick(live, metrics))
+    ticker = loop.create_task(tick(live, metrics, listener))
     try:
         yield Running(server.sockets[0].getsockname()[1], live, listener, log_path)
     finally:

@@ -233,6 +233,19 @@ ADDRESS = "must be an address, as in https://example.com/path"
             "1:16: listen.host must be text without spaces around it or control characters",
         ),
         ("listen: {tls: {key: a}}", "1:15: listen.tls.certificate is missing"),
+        ("listen: {tls: {certificate: a}}", "1:15: listen.tls.key is missing"),
+        (
+            "listen: {tls: {key: a, certificates: [{certificate: a, key: b}]}}",
+            "1:15: listen.tls.certificate is missing",
+        ),
+        (
+            "listen: {tls: {certificates: [{certificate: a}]}}",
+            "1:31: listen.tls.certificates[0].key is missing",
+        ),
+        (
+            "listen: {proxy_protocol: {trusted: []}}",
+            "1:36: listen.proxy_protocol.trusted must not be empty",
+        ),
         ("rate_limit: {requests: 0}", "1:24: rate_limit.requests must be at least 1; it is 0"),
         ("rate_limit: {enabled: yes}", "1:23: rate_limit.enabled must be true or false"),
         ("rate_limit: {exempt: /}", f"1:22: rate_limit.exempt {LIST}"),

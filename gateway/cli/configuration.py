@@ -40,9 +40,14 @@ def read_all(options: Options) -> "tuple[Settings, RouteFile]":
     from gateway.routefile import load_configuration  # noqa: PLC0415
 
     try:
-        return load_configuration(options.settings_path, options.routes, os.environ)
+        settings, route_file = load_configuration(options.settings_path, options.routes, os.environ)
+        if settings.listen.tls is not None:
+            from gateway.tls import server_tls  # noqa: PLC0415
+
+            server_tls(settings)  # it reads the files
     except ConfigurationError as error:
         raise _wrong(error.complaints) from None
+    return settings, route_file
 
 
 def _wrong(complaints: tuple[str, ...]) -> Failure:

@@ -123,6 +123,10 @@ class RouteMetrics:
         if exchange.refusal is not None:
             self._refusals.count(exchange.refusal)
 
+    def count_refusal(self, reason: str) -> None:
+        """Count what was refused before there was a request."""
+        self._refusals.count(reason)
+
     def flush(self) -> None:
         requests = self._requests
         if not any(requests):

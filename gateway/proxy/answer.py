@@ -12,6 +12,8 @@ from aiohttp import HttpVersion10
 from gateway.exchange import Answer, Exchange
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no second
+# Digits of a body's length: what is longer than six say, and was not read, is not waited for.
+LONGEST_LEFTOVER = 6
 
 
 @lru_cache(maxsize=64)
@@ -61,6 +63,9 @@ def write_answer(exchange: Exchange, answer: Answer) -> None:
     if exchange.wants_continue:
         # Whether its body still comes, only the client knows: what comes next may be either.
         exchange.close_after = True
+    elif not exchange.payload.is_eof():
+        declared = exchange.headers.get("Content-Length", "")
+        exchange.close_after |= len(declared) > LONGEST_LEFTOVER
     transport = exchange.connection.transport
     if transport is None or transport.is_closing():
         return

@@ -91,6 +91,16 @@ def test_every_problem_of_both_files_is_told_with_its_place(files, command):
 
 
 @pytest.mark.parametrize("command", ["check", "serve"])
+def test_a_certificate_that_can_not_be_used_is_a_problem_with_its_place(files, command):
+    (files / "gateway.yaml").write_text(
+        "listen: {tls: {certificates: [{certificate: no.crt, key: no.key}]}}\n"
+    )
+    result = run(command, "--config", "gateway.yaml")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "gateway.yaml:1:31: cannot use certificate no.crt with key no.key: " in result.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
 def test_a_secret_that_is_needed_and_unset_is_a_problem(files, command, monkeypatch):
     monkeypatch.delenv("GATEWAY_TOKEN_SECRET")
     result = run(command)

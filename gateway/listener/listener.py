@@ -1,0 +1,154 @@
+"""Takes connections for a `Gateway`, and ends what passed its deadline."""
+
+import asyncio
+from time import monotonic
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from multidict import CIMultiDictProxy
+
+from gateway.errors import BadRequest, HeadersTooLarge, RequestLineTooLong
+from gateway.exchange import Exchange
+from gateway.limits import ClientAddresses
+from gateway.limits.address import parse
+from gateway.listener.census import Census
+from gateway.listener.connection import LINGER_SECONDS, NEVER, UNREADABLE, ClientConnection
+from gateway.listener.entrance import Entrance
+from gateway.pipeline import Gateway, Written
+from gateway.settings import BoundsSettings, Settings
+from gateway.tls import ServerTls
+
+ENDED_AT_ONCE = 16  # in one turn of the event loop
+READ_BYTES = 1 << 16  # of a body that is not taken: reading stops at twice as much
+
+
+class Listener(web.Server):
+    """Accepts connections for a `Gateway`; call it for a connection's protocol object."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        settings: Settings,
+        addresses: ClientAddresses,
+        tls: ServerTls | None = None,
+    ) -> None:
+        super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
+        self.census = Census(settings.bounds, addresses, gateway.count_refused_connection)
+        proxies = settings.listen.proxy_protocol
+        self._announced = () if proxies is None else proxies.trusted
+        self._plain = tls is None and proxies is None
+        self.entering: set[Entrance] = set()
+        self.use(gateway, settings.bounds, addresses, tls)
+
+    def use(
+        self,
+        gateway: Gateway,
+        bounds: BoundsSettings,
+        addresses: ClientAddresses,
+        tls: ServerTls | None,
+    ) -> None:
+        """Have `gateway` decide requests from now on; the rest holds for new connections."""
+        self.gateway = gateway
+        self.bounds = bounds
+        self.tls = tls
+        self.census.use(bounds, addresses)
+        self._head_bytes = bounds.headers
+        # aiohttp tells the two kinds of too long lines apart by nothing but the limit it names.
+        field_bytes = bounds.headers + (bounds.headers == bounds.request_line)
+        self._options: dict[str, Any] = {
+            "loop": self._loop,
+            "keepalive_timeout": bounds.keep_alive,
+            "access_log": None,
+            "max_line_size": bounds.request_line,
+            "max_field_size": field_bytes,
+            "max_headers": bounds.header_fields,
+            "read_bufsize": READ_BYTES,
+            "lingering_time": LINGER_SECONDS,  # for the rest of a body before the next request
+            "auto_decompress": False,
+        }
+
+    def __call__(self) -> Any:
+        return self.connection() if self._plain else Entrance(self)
+
+    def connection(self, peer: str = "") -> ClientConnection:
+        return ClientConnection(self, peer, **self._options)
+
+    def is_announced(self, peer: str) -> bool:
+        """Must a connection of `peer` begin with a PROXY header?"""
+        address = parse(peer)
+        return address is not None and any(address in network for network in self._announced)
+
+    async def _handle(self, exchange: Any) -> Written:
+        # The parser bounds each field alone.
+        fields = exchange.message.raw_headers
+        if sum([len(name) + len(value) for name, value in fields]) > self._head_bytes:
+            return await self.gateway.handle(exchange, HeadersTooLarge())
+        return await self.gateway.handle(exchange)
+
+    def _exchange(
+        self,
+        message: RawRequestMessage,
+        payload: Any,
+        protocol: Any,
+        _writer: object,
+        _task: object,
+    ) -> Exchange:
+        if not isinstance(message.headers, CIMultiDictProxy):
+            message = UNREADABLE
+        protocol.payload = payload
+        exchange = Exchange(message, payload, protocol, monotonic())
+        protocol.requests_left -= 1
+        if not protocol.requests_left:
+            exchange.close_after = True
+        return exchange
+
+    def complaint(self, error: BaseException | None) -> BadRequest:
+        """The parser's error in our words (RFC 9110 §15.5.15, RFC 6585 §5)."""
+        if isinstance(error, BadRequest):  # ours
+            return error
+        if isinstance(error, LineTooLong):
+            if error.args[1] == self.bounds.request_line:
+                return RequestLineTooLong()
+            return HeadersTooLarge()
+        if "Too many headers" in str(error):
+            return HeadersTooLarge()
+        return BadRequest("Bad Request", reason="malformed_request")
+
+    async def sweep(self, now: float) -> None:
+        """End what passed its deadline. `now` is loop time.
+
+        Those who came together are late together: a thousand at once would hold up the others.
+        """
+        ended = 0
+        for entrance in list(self.entering):
+            entrance.check(now)
+        for connection in self.connections:
+            assert isinstance(connection, ClientConnection)
+            if connection.deadline == NEVER:
+                continue
+            ended += connection.deadline <= now
+            connection.check(now)
+            if ended == ENDED_AT_ONCE:
+                ended = 0
+                await asyncio.sleep(0)
+
+    def drain(self) -> None:
+        """No further requests on any connection; those under way may finish."""
+        for entrance in list(self.entering):
+            entrance.leave()
+        for connection in self.connections:
+            if isinstance(connection, ClientConnection):
+                connection.drain()
+
+    def retire(self) -> None:
+        """Say with the next answer on each connection that it is the last."""
+        for connection in self.connections:
+            if isinstance(connection, ClientConnection):
+                connection.draining = True
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109  # aiohttp's
+        for entrance in list(self.entering):
+            entrance.leave()
+        await super().shutdown(timeout)
