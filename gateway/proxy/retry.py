@@ -18,7 +18,7 @@ from gateway.proxy.connection import UpstreamConnection
 IDEMPOTENT = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"})
 
 FREE_RETRIES = 10.0  # of the last seconds, so that a quiet upstream may retry at all
-MEMORY_SECONDS = 10.0  # what was that long ago counts little more than a third
+KEPT_PER_SECOND = 0.9  # of both counts: what was 10 s ago counts little more than a third
 
 
 def may_send_again(exchange: Exchange, upstream: UpstreamConnection) -> bool:
@@ -58,7 +58,7 @@ class Budget:
         """Forget, as far as loop time `now` asks for it."""
         passed = now - self._since
         if passed >= 1:
-            kept = max(0.0, 1 - 1 / MEMORY_SECONDS) ** passed
+            kept = KEPT_PER_SECOND**passed
             self.requests *= kept
             self._retries *= kept
             self._since = now

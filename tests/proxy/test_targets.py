@@ -58,6 +58,26 @@ async def test_a_backend_with_a_good_certificate_of_its_own_authority_is_believe
     assert backend.last.one(b"Host") == f"127.0.0.1:{backend.port}".encode()
 
 
+@pytest.mark.parametrize("kind", ["tls", "unix", "name"])
+async def test_posts_too_go_over_one_kept_connection(authority, serve, tmp_path, kind) -> None:
+    """Before a POST the system is asked whether an idle connection is alive: over any transport."""
+    fields = {
+        "tls": {"tls": server_context(authority.issue("127.0.0.1"))},
+        "unix": {"path": str(tmp_path / "app.sock")},
+        "name": {},
+    }[kind]
+    backend = await serve(**fields)
+    url = backend.url.replace("127.0.0.1", "localhost") if kind == "name" else backend.url
+    tls = {"tls": {"ca": str(authority.path)}} if kind == "tls" else {}
+    routes = {"upstreams": upstream(url, **tls), "routes": [route()]}
+    async with open_gateway(tmp_path, routes) as gateway:
+        for _ in range(5):
+            answer = await gateway.talk(GET.replace(b"GET", b"POST"))
+            assert answer.split()[1] == b"200"
+    assert len(backend.requests) == 5
+    assert backend.connections <= 2  # one more where TLS tickets had not been read yet
+
+
 @pytest.mark.parametrize(
     "flaw", ["other name", "expired", "unknown authority", "system authorities"]
 )
