@@ -9,7 +9,8 @@ sampled. Then all is quiet, and it must hold, or the exit code is 1:
 
 - no connection is left: `gateway_connections` is 0, no busy one to a backend;
 - the workers have no more descriptors than after a few seconds of warm-up (which opens files for
-  metrics), idle connections and those to Redis not counted; of these, no more than the pools may keep;
+  metrics), idle connections and those to Redis not counted; of the latter, no more than the
+  pools may keep;
 - each worker's memory late in the traffic is within 5 % of that after the warm-up (median of the
   last sixth, and from the first sixth to the third);
 - the gateway answered no 500 and logged no traceback, and the same workers run as at the start.
@@ -249,7 +250,7 @@ def judge(
         f"descriptors are back ({lasting(before)} before, {lasting(after)} after)": (
             lasting(after) <= lasting(before)
         ),
-        f"no pool of connections to Redis has outgrown its bound ({before.redis} before, {after.redis} after)": (
+        f"connections to Redis are within bounds ({before.redis} before, {after.redis} after)": (
             after.redis <= REDIS_CONNECTIONS * len(after.descriptors)
         ),
     }
