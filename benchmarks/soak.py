@@ -8,8 +8,9 @@ restarts. Every few seconds each worker's resident memory and descriptors and th
 sampled. Then all is quiet, and it must hold, or the exit code is 1:
 
 - no connection is left: `gateway_connections` is 0, no busy one to a backend;
-- the workers have no more descriptors than after a few seconds of warm-up (some files and the
-  second connection to Redis are opened with the first requests), idle connections not counted;
+- the workers have no more descriptors than after a few seconds of warm-up (which opens files for
+  metrics), idle connections and those to Redis not counted; of the latter, no more than the
+  pools may keep;
 - each worker's memory late in the traffic is within 5 % of that after the warm-up (median of the
   last sixth, and from the first sixth to the third);
 - the gateway answered no 500 and logged no traceback, and the same workers run as at the start.
@@ -41,6 +42,8 @@ from redis_process import RedisProcess  # noqa: E402
 from resident import descriptors_of, resident_bytes_of  # noqa: E402
 from soak_clients import ACTIONS, Clients  # noqa: E402
 
+from gateway.store.redis import CONNECTIONS  # noqa: E402
+
 RESULTS = ROOT / "benchmarks/results/soak.json"
 CLIENTS = 24  # at a time
 SAMPLE_SECONDS = 3.0
@@ -49,6 +52,7 @@ BACKEND_RESTART_SECONDS = 20.0
 REDIS_RESTART_SECONDS = 75.0
 QUIET_SECONDS = 100.0  # idle connections to backends are kept for 60
 GROWTH_TARGET = 0.05
+REDIS_CONNECTIONS = CONNECTIONS + 1  # of a worker: its pool, and the one that hears of changes
 
 
 @dataclass
@@ -59,6 +63,7 @@ class Sample:
     connections: float
     active: float
     idle: float
+    redis: int  # connections to it
 
 
 async def break_things(
@@ -83,7 +88,7 @@ async def break_things(
     return done
 
 
-def take_sample(gateway: GatewayProcess, began: float) -> Sample:
+def take_sample(gateway: GatewayProcess, redis: RedisProcess, began: float) -> Sample:
     workers = [pid for _, pid in sorted(gateway.workers().items())]
     upstreams = "gateway_upstream_connections"
     return Sample(
@@ -93,14 +98,25 @@ def take_sample(gateway: GatewayProcess, began: float) -> Sample:
         gateway.metric("gateway_connections"),
         gateway.metric(upstreams, state="active"),
         gateway.metric(upstreams, state="idle"),
+        redis_connections(redis),
     )
 
 
-async def watch(gateway: GatewayProcess, began: float, end: float) -> list[Sample]:
+def redis_connections(redis: RedisProcess) -> int:
+    """The gateway's sockets to it; a pool may hold one whose other end went with a restart."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    sockets = (line.split() for line in lines)
+    to_redis = f":{redis.port:04X}"
+    return sum(fields[2].endswith(to_redis) and fields[9] != "0" for fields in sockets)
+
+
+async def watch(
+    gateway: GatewayProcess, redis: RedisProcess, began: float, end: float
+) -> list[Sample]:
     samples = []
     while time.monotonic() < end:
         with contextlib.suppress(AssertionError):  # a scrape that nobody answered
-            samples.append(await asyncio.to_thread(take_sample, gateway, began))
+            samples.append(await asyncio.to_thread(take_sample, gateway, redis, began))
         await asyncio.sleep(SAMPLE_SECONDS)
     return samples
 
@@ -157,17 +173,17 @@ async def soak(
     plan = ("--user", "42", "--plan", "standard", "--until", "2999-01-01")
     gateway.result("plans", "set", *plan)
     first = dict(gateway.workers())
-    before = await warm_up(gateway, key)
+    before = await warm_up(gateway, redis, key)
     began = time.monotonic()
     end = began + seconds
     async with aiohttp.ClientSession() as session:
         traffic = Clients(gateway, key, session)
         samples, broken, *_ = await asyncio.gather(
-            watch(gateway, began, end),
+            watch(gateway, redis, began, end),
             break_things(backends, redis, end),
             *(traffic.act(end) for _ in range(CLIENTS)),
         )
-    after = await quiet(gateway, began, before)
+    after = await quiet(gateway, redis, began, before)
     show(traffic, samples, before, after, broken)
     verdicts = judge(gateway, first, samples, before, after, seconds)
     for verdict, holds in verdicts.items():
@@ -184,22 +200,24 @@ async def soak(
     return all(verdicts.values()), figures
 
 
-async def warm_up(gateway: GatewayProcess, key: str) -> Sample:
+async def warm_up(gateway: GatewayProcess, redis: RedisProcess, key: str) -> Sample:
     """The sample that counts as the start."""
     async with aiohttp.ClientSession() as session:
         traffic = Clients(gateway, key, session)
         end = time.monotonic() + WARM_UP_SECONDS
         await asyncio.gather(*(traffic.act(end) for _ in range(CLIENTS)))
     await asyncio.sleep(SAMPLE_SECONDS)  # gauges of the other worker are up to a second old
-    return take_sample(gateway, time.monotonic())
+    return take_sample(gateway, redis, time.monotonic())
 
 
-async def quiet(gateway: GatewayProcess, began: float, before: Sample) -> Sample:
+async def quiet(
+    gateway: GatewayProcess, redis: RedisProcess, began: float, before: Sample
+) -> Sample:
     """The sample once all that should end has ended, or the time for it is over."""
     deadline = time.monotonic() + QUIET_SECONDS
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)
-        now = await asyncio.to_thread(take_sample, gateway, began)
+        now = await asyncio.to_thread(take_sample, gateway, redis, began)
         if (now.idle == now.connections == 0 and lasting(now) <= lasting(before)) or (
             time.monotonic() > deadline
         ):
@@ -207,8 +225,9 @@ async def quiet(gateway: GatewayProcess, began: float, before: Sample) -> Sample
 
 
 def lasting(sample: Sample) -> int:
-    """Descriptors of all workers that are no connection of a client or to a backend."""
-    return sum(sample.descriptors) - int(sample.connections + sample.active + sample.idle)
+    """Descriptors of all workers that are no connection of a client, to a backend or to Redis."""
+    connections = sample.connections + sample.active + sample.idle + sample.redis
+    return sum(sample.descriptors) - int(connections)
 
 
 def medians(samples: list[Sample], worker: int, since: float, until: float) -> float:
@@ -231,6 +250,9 @@ def judge(
         ),
         f"descriptors are back ({lasting(before)} before, {lasting(after)} after)": (
             lasting(after) <= lasting(before)
+        ),
+        f"connections to Redis are within bounds ({before.redis} before, {after.redis} after)": (
+            after.redis <= REDIS_CONNECTIONS * len(after.descriptors)
         ),
     }
     for worker in range(len(before.resident)):
