@@ -28,7 +28,7 @@ from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED, Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
-from gateway.pipeline import Gateway, Responder, Route
+from gateway.pipeline import ALL_METHODS, Gateway, Responder, Route
 from gateway.proxy.cors import Cors
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
@@ -51,8 +51,6 @@ from gateway.store.redis import Store
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
 from gateway.vault.endpoints import KeyStatus, VerifyKey
-
-ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
 @dataclass(slots=True)
