@@ -1,0 +1,129 @@
+"""Every row of the conformance tables, whole and byte by byte.
+
+Whatever the row, the oracle holds: the backend sees no request that the gateway did not parse and
+log as one, and what it sees is beyond doubt.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backend import RawBackend, Received
+from case import Case
+from harness import Running, open_gateway, upstream
+from redis_process import eventually
+from stage import AFTER, ROUTES, SETTINGS, cast
+from table import CASES
+from wire import Outcome, converse
+
+from gateway.observe import access_log
+from gateway.observe.redaction import safe_path
+
+TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+CERTAIN_HEAD = re.compile(
+    rb"%b [!-~]+ HTTP/1\.1\r\n(?:%b: [\t -~\x80-\xff]*\r\n)+\r\n" % (TOKEN, TOKEN)
+).fullmatch
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[RawBackend]:
+    backend = await RawBackend().start()
+    yield backend
+    await backend.stop()
+
+
+@pytest.fixture
+async def gateway(
+    backend: RawBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Running]:
+    monkeypatch.setattr(access_log, "INTERVAL_SECONDS", 0.002)  # every case reads the log
+    upstreams = upstream(backend.url, timeout={"connect": 2, "read": 5})
+    async with open_gateway(tmp_path, {"upstreams": upstreams, "routes": ROUTES}, SETTINGS) as it:
+        yield it
+
+
+def test_no_two_cases_have_one_name() -> None:
+    names = [case.name for case in CASES]
+    assert len(set(names)) == len(names) >= 320
+
+
+@pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+async def test_a_case_comes_out_as_its_row_says(
+    gateway: Running, backend: RawBackend, case: Case, *, bytewise: bool
+) -> None:
+    cast(backend, case, bytewise=bytewise)
+    outcome = await converse(
+        gateway.port,
+        case.send,
+        case.asked,
+        bytewise=bytewise,
+        after_continue=case.after_continue,
+        then=None if case.closes else (len(case.statuses), AFTER),
+    )
+    check_answers(case, outcome)
+    # Byte by byte, the head of a request may have left before its body turned out to be bad:
+    # such a request never comes whole, and is refused and logged like any other.
+    whole = [received for received in backend.requests if b"/after " not in received.line]
+    if case.saw or not bytewise:
+        check_seen(case, [received for received in whole if is_whole(received)])
+    await eventually(lambda: len(gateway.log()) >= len(finals(outcome)))
+    check_log(gateway.log(), backend.requests, finals(outcome))
+
+
+def finals(outcome: Outcome) -> list[int]:
+    return [status for status in outcome.statuses if status == 101 or status >= 200]
+
+
+def check_answers(case: Case, outcome: Outcome) -> None:
+    after = () if case.closes else (200,)
+    assert outcome.statuses == case.statuses + after
+    assert outcome.closed
+    heads = b"".join(answer.head for answer in outcome.answers)
+    for text in case.got:
+        assert text in heads
+    for text in case.got_not:
+        assert text not in heads
+    last = outcome.answers[len(case.statuses) - 1]
+    assert last.whole != case.cut
+    if case.body is not None:
+        assert last.body == case.body
+    if case.closes and not case.cut and last.status != 101:
+        assert last.all(b"Connection") == [b"close"]
+
+
+def is_whole(received: Received) -> bool:
+    chunked = received.all(b"Transfer-Encoding")
+    length = received.all(b"Content-Length")
+    return bool(chunked) or not length or len(received.body) == int(length[0])
+
+
+def check_seen(case: Case, requests: list[Received]) -> None:
+    assert [received.line for received in requests] == [saw.line for saw in case.saw]
+    for received, saw in zip(requests, case.saw, strict=True):
+        assert CERTAIN_HEAD(received.head), received.head
+        names = [name.lower() for name, _ in received.fields]
+        for name in (b"host", b"x-request-id", b"x-forwarded-for", b"x-auth-pattern"):
+            assert names.count(name) == 1
+        assert names.count(b"content-length") + names.count(b"transfer-encoding") <= 1
+        lines = received.head.split(b"\r\n")
+        for line in saw.has:
+            assert line in lines
+        for name in saw.lacks:
+            assert name.lower() not in names
+        assert received.body == (b"" if case.early else saw.body)
+        assert received.trailers == b""
+
+
+def check_log(log: list[dict[str, Any]], requests: list[Received], statuses: list[int]) -> None:
+    """One line per answer; one request of the backend per line that says that it was asked."""
+    assert [line["status"] for line in log] == statuses
+    asked = [line for line in log if line["upstream_seconds"] is not None]
+    seen = []
+    for received in requests:
+        method, target, _ = received.line.decode().split(" ")
+        request_id = received.one(b"X-Request-ID").decode()
+        seen.append((method, safe_path(target.partition("?")[0]), request_id))
+    assert seen == [(line["method"], line["path"], line["request_id"]) for line in asked]
