@@ -11,7 +11,7 @@ from time import monotonic
 from typing import Any
 
 from aiohttp import HttpVersion10, StreamReader, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -38,10 +38,21 @@ UNREADABLE = RawRequestMessage(
 )
 
 
+# Of chunk sizes, extensions and trailers, before they are measured against the chunks' own bytes.
+MAX_FRAMING_BYTES = 16_384
+
+
+def _least_bytes(message: RawRequestMessage) -> int:
+    """How long the head of `message` was at least."""
+    return len(message.path) + sum([len(name) + len(value) for name, value in message.raw_headers])
+
+
 class ClientConnection(RequestHandler):
     """One connection of a client."""
 
     __slots__ = (
+        "chunked_body",
+        "chunked_bytes",
         "draining",
         "flow",
         "max_unfinished_bytes",
@@ -58,6 +69,9 @@ class ClientConnection(RequestHandler):
         self.flow: Flow | None = None
         self.payload: StreamReader | None = None  # of the request that was begun last
         self.draining = False
+        # A connection carries one chunked body at most: it ends behind it.
+        self.chunked_body: StreamReader | None = None
+        self.chunked_bytes = 0  # of it, with its framing
         # Of a head that is still coming: the parser keeps them, and bounds each field alone.
         self.unfinished_bytes = 0
         self.max_unfinished_bytes = manager.max_unfinished_bytes
@@ -81,12 +95,43 @@ class ClientConnection(RequestHandler):
             self.unfinished_bytes = 0
             if not isinstance(messages[-1][0], RawRequestMessage):
                 self._break_body()
+            elif messages[-1][0].chunked or len(messages) > 1:
+                self._begin_chunked(len(data))
+        elif self.chunked_body is not None and not self.chunked_body.is_eof():
+            self.chunked_bytes += len(data)
+            if self._has_much_framing(self.chunked_body):
+                break_off(self.chunked_body, TimeoutError())
         elif waiter is not None and not waiter.done():
             self.unfinished_bytes += len(data)
             if self.unfinished_bytes > self.max_unfinished_bytes:
                 too_large = _ErrInfo(431, LineTooLong(b"", -1), "")
                 messages.append((too_large, EMPTY_PAYLOAD))
                 waiter.set_result(None)
+
+    def _begin_chunked(self, received_bytes: int) -> None:
+        """Measure what has come of a chunked body; what came with it is not its framing."""
+        chunked = None
+        for index, (message, body) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage):
+                received_bytes -= _least_bytes(message)
+                if message.chunked and chunked is None:
+                    chunked, self.chunked_body = index, body
+                else:
+                    received_bytes -= body.total_bytes
+        if chunked is None or self.chunked_body is None:
+            return
+        self.chunked_bytes = received_bytes
+        if self._has_much_framing(self.chunked_body):
+            too_much = _ErrInfo(400, BadHttpMessage("Too much framing"), "")
+            self._messages[chunked] = (too_much, EMPTY_PAYLOAD)
+
+    def _has_much_framing(self, body: StreamReader) -> bool:
+        """Do the chunks bring more of extensions and trailers than of bytes? (RFC 9112 §7.1.1)
+
+        Chunks of a byte each, without any extension, are still fine.
+        """
+        framing = self.chunked_bytes - body.total_bytes
+        return framing > MAX_FRAMING_BYTES + 8 * body.total_bytes
 
     def _break_body(self) -> None:
         """The parser has given up; tell those who wait for the rest of a body. It does not."""

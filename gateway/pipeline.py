@@ -37,7 +37,10 @@ LIMITED = "请求过于频繁。每个 IP 每分钟最多允许 {requests} 次�
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 # RFC 3986 §3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; then a port.
-HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+# An escape in a name stands for no control character.
+HOST = re.compile(
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[2-9A-Fa-f][0-9A-Fa-f])++|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+).fullmatch
 # What a route takes that names no methods, and `OPTIONS *` says of the server as a whole.
 ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 SERVER_OPTIONS = "server-options"
@@ -208,12 +211,14 @@ class Gateway:
 def check_head(exchange: Exchange) -> None:
     """Refuse what aiohttp's parser lets through and two servers could read differently.
 
-    RFC 9112 §2.3 (versions), §3.2 (one valid Host), §6.1 (transfer codings).
+    RFC 9112 §2.3 (versions), §3.2 (one valid Host, no fragment), §6.1 (transfer codings).
     """
     message = exchange.message
     version = message.version
     if version is not HttpVersion11 and version not in (HttpVersion10, HttpVersion11):
         raise BadRequest("Unsupported HTTP version", reason="bad_version")
+    if "#" in message.path:
+        raise BadRequest("Invalid path", reason="bad_path")
     headers = message.headers
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version == HttpVersion11):

@@ -38,7 +38,9 @@ class Case:
     got: tuple[bytes, ...] = ()  # stand in what the client gets
     got_not: tuple[bytes, ...] = ()
     body: bytes | None = None  # of the last answer
-    cut: bool = False  # the last answer breaks off
+    cut: bool = False  # the last answer, if it is a 200, breaks off
+    late: tuple[int, ...] = ()  # `statuses` byte by byte, where what is bad comes too late
+    lingers: bool = False  # the other side waits some time for a body that does not come
 
     @property
     def asked(self) -> tuple[bytes, ...]:

@@ -151,7 +151,8 @@ DROPPED = [
     )
 ]
 
-CROSSING = DROPPED + [
+CROSSING = [
+    *DROPPED,
     carried(
         "X-Forwarded-For is written anew",
         "7239 §8.1",
@@ -186,8 +187,8 @@ CROSSING = DROPPED + [
     carried(
         "X-Request-ID twice is replaced",
         "design §4",
-        field(b"X-Request-ID: abc\r\nX-Request-ID: def"),
-        got_not=(b"abc", b"def"),
+        field(b"X-Request-ID: one-1\r\nX-Request-ID: two-2"),
+        got_not=(b"one-1", b"two-2"),
     ),
     carried(
         "Authorization passes on a public route",

@@ -23,8 +23,12 @@ ROUTES = [
 ]
 
 
-def cast(backend: RawBackend, case: Case, *, bytewise: bool = False) -> None:
-    """Let `backend` play its part in `case`, from the beginning."""
+def cast(backend: RawBackend, case: Case, *, bytewise: bool = False) -> list[Received]:
+    """Let `backend` play its part in `case`, from the beginning.
+
+    Returns a list of the requests that have come whole, AFTER not among them.
+    """
+    whole: list[Received] = []
 
     async def play(
         _b: RawBackend, received: Received, _r: Any, writer: asyncio.StreamWriter
@@ -32,8 +36,11 @@ def cast(backend: RawBackend, case: Case, *, bytewise: bool = False) -> None:
         if b"/after " in received.line:
             writer.write(OK)
             return
+        whole.append(received)
         if bytewise and len(case.answer) < 10_000:
             for at in range(len(case.answer)):
+                if writer.transport.is_closing():
+                    return
                 writer.write(case.answer[at : at + 1])
                 await asyncio.sleep(0)
         else:
@@ -45,3 +52,4 @@ def cast(backend: RawBackend, case: Case, *, bytewise: bool = False) -> None:
     backend.script = play
     backend.read_bodies = not case.early
     backend.requests.clear()
+    return whole

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from backend import RawBackend, Received
 from case import Case
+from defects import defect
 from harness import Running, open_gateway, upstream
 from redis_process import eventually
 from stage import AFTER, ROUTES, SETTINGS, cast
@@ -52,23 +53,32 @@ def test_no_two_cases_have_one_name() -> None:
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_case_comes_out_as_its_row_says(
-    gateway: Running, backend: RawBackend, case: Case, *, bytewise: bool
+    request: pytest.FixtureRequest,
+    gateway: Running,
+    backend: RawBackend,
+    case: Case,
+    *,
+    bytewise: bool,
 ) -> None:
-    cast(backend, case, bytewise=bytewise)
+    if (reason := defect(case, bytewise=bytewise)) is not None:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
+    whole = cast(backend, case, bytewise=bytewise)
+    statuses = case.late if bytewise and case.late else case.statuses
+    # What is refused before anything of it has left does not cost the client its connection.
+    closes = case.closes and (not case.cut or statuses[-1] == 200)
     outcome = await converse(
         gateway.port,
         case.send,
         case.asked,
         bytewise=bytewise,
         after_continue=case.after_continue,
-        then=None if case.closes else (len(case.statuses), AFTER),
+        then=None if closes else (len(statuses), AFTER),
+        lingers=case.lingers,
     )
-    check_answers(case, outcome)
-    # Byte by byte, the head of a request may have left before its body turned out to be bad:
-    # such a request never comes whole, and is refused and logged like any other.
-    whole = [received for received in backend.requests if b"/after " not in received.line]
-    if case.saw or not bytewise:
-        check_seen(case, [received for received in whole if is_whole(received)])
+    check_answers(case, outcome, statuses, closes=closes)
+    # The head of a request may have left before its body turned out to be bad: such a request
+    # never comes whole, and is refused and logged like any other.
+    check_seen(case, whole)
     await eventually(lambda: len(gateway.log()) >= len(finals(outcome)))
     check_log(gateway.log(), backend.requests, finals(outcome))
 
@@ -77,27 +87,21 @@ def finals(outcome: Outcome) -> list[int]:
     return [status for status in outcome.statuses if status == 101 or status >= 200]
 
 
-def check_answers(case: Case, outcome: Outcome) -> None:
-    after = () if case.closes else (200,)
-    assert outcome.statuses == case.statuses + after
+def check_answers(case: Case, outcome: Outcome, statuses: tuple[int, ...], *, closes: bool) -> None:
+    assert outcome.statuses == statuses + (() if closes else (200,))
     assert outcome.closed
-    heads = b"".join(answer.head for answer in outcome.answers)
+    answers = outcome.answers[: len(statuses)]
+    heads = b"".join(answer.head for answer in answers)
     for text in case.got:
         assert text in heads
     for text in case.got_not:
         assert text not in heads
-    last = outcome.answers[len(case.statuses) - 1]
-    assert last.whole != case.cut
+    last = answers[-1]
+    assert last.whole != (case.cut and last.status == 200)
     if case.body is not None:
         assert last.body == case.body
-    if case.closes and not case.cut and last.status != 101:
+    if closes and last.whole and last.status != 101:
         assert last.all(b"Connection") == [b"close"]
-
-
-def is_whole(received: Received) -> bool:
-    chunked = received.all(b"Transfer-Encoding")
-    length = received.all(b"Content-Length")
-    return bool(chunked) or not length or len(received.body) == int(length[0])
 
 
 def check_seen(case: Case, requests: list[Received]) -> None:
@@ -120,10 +124,17 @@ def check_seen(case: Case, requests: list[Received]) -> None:
 def check_log(log: list[dict[str, Any]], requests: list[Received], statuses: list[int]) -> None:
     """One line per answer; one request of the backend per line that says that it was asked."""
     assert [line["status"] for line in log] == statuses
-    asked = [line for line in log if line["upstream_seconds"] is not None]
     seen = []
     for received in requests:
         method, target, _ = received.line.decode().split(" ")
         request_id = received.one(b"X-Request-ID").decode()
         seen.append((method, safe_path(target.partition("?")[0]), request_id))
+    ids = {request_id for _, _, request_id in seen}
+    asked = [
+        line
+        for line in log
+        # A body that came whole and was too long was taken note of with a backend at hand.
+        if line["upstream_seconds"] is not None
+        and (line["reason"] != "payload_too_large" or line["request_id"] in ids)
+    ]
     assert seen == [(line["method"], line["path"], line["request_id"]) for line in asked]

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-5][0-9][0-9]) ([\t -~\x80-\xff]*)").fullmatch
+STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*)").fullmatch
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)").fullmatch
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;.*)?").fullmatch
 DEADLINE_SECONDS = 10.0
@@ -123,11 +123,13 @@ async def converse(
     bytewise: bool = False,
     after_continue: bytes = b"",
     then: tuple[int, bytes] | None = None,
+    lingers: bool = False,
     patience: tuple[float, float] | None = None,
 ) -> Outcome:
     """Send, and read until the other side closes.
 
-    `then`: once so many answers have come whole, send this too. `patience`: give up after so
+    `then`: once so many answers have come whole, send this too. `lingers`: send no more, once an
+    answer has come. `patience`: give up after so
     many seconds without an answer, and so many after the last answer; else DEADLINE_SECONDS for
     all, and TimeoutError.
     """
@@ -157,6 +159,9 @@ async def converse(
                     await sending
                     writer.write(then[1])
                     then = None
+                if lingers and answers and answers[-1].status >= 200 and answers[-1].whole:
+                    writer.write_eof()
+                    lingers = False
         return Outcome(answers, closed)
     finally:
         sending.cancel()
