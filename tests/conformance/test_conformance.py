@@ -90,6 +90,7 @@ def finals(outcome: Outcome) -> list[int]:
 def check_answers(case: Case, outcome: Outcome, statuses: tuple[int, ...], *, closes: bool) -> None:
     assert outcome.statuses == statuses + (() if closes else (200,))
     assert outcome.closed
+    assert all(answer.head.startswith(b"HTTP/1.1 ") for answer in outcome.answers)
     answers = outcome.answers[: len(statuses)]
     heads = b"".join(answer.head for answer in answers)
     for text in case.got:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-STATUS_LINE = re.compile(rb"HTTP/1\.1 ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*)").fullmatch
+STATUS_LINE = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9]) ([\t -~\x80-\xff]*)").fullmatch
 FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t -~\x80-\xff]*)").fullmatch
 CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;.*)?").fullmatch
 DEADLINE_SECONDS = 10.0
