@@ -350,5 +350,3 @@ UPGRADES = [
         socket(WEBSOCKET + CHUNKED) + b"%x\r\n%b\r\n0\r\n\r\n" % (len(SMUGGLED), SMUGGLED),
     ),
 ]
-
-CASES: list[Case] = KEEPING + PIPELINES + EXPECTING + UPGRADES

@@ -261,5 +261,3 @@ CROSSING = [
         got_not=(b"pk_6",),
     ),
 ]
-
-CASES: list[Case] = SYNTAX + BOUNDS + CROSSING

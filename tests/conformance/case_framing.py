@@ -394,5 +394,3 @@ BODY_BOUNDS = [
         lingers=True,
     ),
 ]
-
-CASES: list[Case] = LENGTHS + CODINGS + CHUNKS + TRAILERS + BODY_BOUNDS

@@ -308,5 +308,3 @@ HOSTS = [
     carried("Host with an escape", "3986 §3.2.2", host(b"a%c3%a9b")),
     refused("Host folded over lines", "9112 §5.2", host(b"a\r\n b")),
 ]
-
-CASES: list[Case] = METHODS + LINES + TARGETS + HOSTS

@@ -1,6 +1,7 @@
 """All rows, in the order of RESULTS.md."""
 
 import case_answers
+import case_bad_answers
 import case_connection
 import case_fields
 import case_framing
@@ -24,7 +25,7 @@ GROUPS: dict[str, list[Case]] = {
     "Expect": case_connection.EXPECTING,
     "Upgrades": case_connection.UPGRADES,
     "Answers": case_answers.CARRIED,
-    "Answers that break off": case_answers.CUT,
-    "Bad answers": case_answers.BAD,
+    "Answers that break off": case_bad_answers.CUT,
+    "Bad answers": case_bad_answers.BAD,
 }
 CASES = [case for group in GROUPS.values() for case in group]

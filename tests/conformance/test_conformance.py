@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from backend import RawBackend, Received
 from case import Case
-from defects import defect
+from defects import DEFECTS, defect
+from differences import BY_CASE
 from harness import Running, open_gateway, upstream
 from redis_process import eventually
 from stage import AFTER, ROUTES, SETTINGS, cast
@@ -48,6 +49,10 @@ async def gateway(
 def test_no_two_cases_have_one_name() -> None:
     names = [case.name for case in CASES]
     assert len(set(names)) == len(names) >= 320
+
+
+def test_only_cases_are_explained_or_known_to_fail() -> None:
+    assert {*BY_CASE, *DEFECTS} <= {case.name for case in CASES}
 
 
 @pytest.mark.parametrize("bytewise", [False, True], ids=["whole", "bytewise"])

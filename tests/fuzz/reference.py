@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 # llhttp splits a request line at runs of spaces, which RFC 9112 §3 allows, and skips empty lines
-# before it (§2.2); a bare CR or LF among them is a known weakness of it (tests/conformance).
-REQUEST_LINE = re.compile(rb"[\r\n]*(%b) +([!-~]+) +HTTP/1\.([01])" % TOKEN).fullmatch
+# before it (§2.2). That it takes bare CRs and LFs there, and RTSP for HTTP, stands in
+# tests/conformance/defects.py.
+REQUEST_LINE = re.compile(rb"[\r\n]*(%b) +([!-~]+) +(?:HTTP|RTSP|ICE)/1\.([01])" % TOKEN).fullmatch
 FIELD = re.compile(rb"(%b):[ \t]*([\t -~\x80-\xff]*)" % TOKEN).fullmatch
 SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:;[\t -~\x80-\xff]*)?").fullmatch
 DIGITS = re.compile(rb"[0-9]{1,19}").fullmatch
@@ -25,6 +26,7 @@ class Request:
     body: bytes = b""
     whole: bool = False  # the body has come to its end
     valid: bool = True  # its body, as far as it has come
+    end: int = 0  # where the next one begins, without chunks
 
     def all(self, name: bytes) -> list[bytes]:
         return [value for known, value in self.fields if known.lower() == name]
@@ -57,8 +59,10 @@ def read_request(data: bytes) -> Request | None:
             return None
         size = int(lengths[0])
         request.body, request.whole = rest[:size], len(rest) >= size
+        request.end = end + 4 + size
     else:
         request.whole = True
+        request.end = end + 4
     return request
 
 
