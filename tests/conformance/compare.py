@@ -25,8 +25,9 @@ from wire import Malformed, converse
 
 PROXIES = ("gateway", "nginx", "haproxy", "caddy")
 RESULTS = Path(__file__).parent / "RESULTS.md"
-PATIENCE = (1.0, 0.15)  # seconds: without an answer, and behind one
-LANES = 4  # cases of one proxy at once, each with a backend of its own
+PATIENCE = (1.5, 0.4)  # seconds: without an answer, and behind one
+SETTLING = 0.1  # seconds in which what a proxy still sends to the backend comes
+LANES = 6  # cases of one proxy at once, each with a backend of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,9 @@ async def play(port: int, backend: RawBackend, case: Case) -> Result:
             port, case.send, case.asked, after_continue=case.after_continue, patience=PATIENCE
         )
     except Malformed:
+        outcome = None
+    await asyncio.sleep(SETTLING)
+    if outcome is None:
         return Result(len(whole), (), closed=True, malformed=True)
     finals = tuple(status for status in outcome.statuses if status == 101 or status >= 200)
     return Result(len(whole), finals, outcome.closed)

@@ -101,6 +101,7 @@ class Driver:
         self._carried = []
         connection, transport = self._listener(), MockTransport()
         connection.connection_made(transport)
+        await _turns()
         for piece in pieces:
             if transport.closing:
                 break

@@ -15,11 +15,14 @@ with atheris.instrument_imports(include=["gateway", "drive", "reference", "rules
 RUNNER = asyncio.Runner()
 
 
-def one_input(data: bytes) -> None:
-    if not data:
-        return
-    carried, _ = RUNNER.run(Driver().feed(*filter(None, cut(data))))
+async def drive(data: bytes) -> None:
+    carried, _ = await Driver().feed(*filter(None, cut(data)))
     check_carried(data[1:], carried)
+
+
+def one_input(data: bytes) -> None:
+    if data:
+        RUNNER.run(drive(data))
 
 
 if __name__ == "__main__":
