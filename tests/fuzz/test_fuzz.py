@@ -23,6 +23,7 @@ NAMES = st.sampled_from(
     b"|X-One|x_one|X-Primit-API-Key|A|!#$%&'*+".split(b"|")
 )
 VALUES = st.one_of(
+    *[st.sampled_from([b"a", b"api.example", b"5", b"X-One"])] * 3,
     st.sampled_from(
         [
             b"api.example",
@@ -54,11 +55,14 @@ VALUES = st.one_of(
     ),
     st.binary(max_size=12),
 )
-COLONS = st.sampled_from([b": "] * 12 + [b":", b" :", b":\t", b"", b" ", b"\t: "])
-ENDS = st.sampled_from([b"\r\n"] * 16 + [b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n ", b""])
-METHODS = st.sampled_from(b"GET|POST|HEAD|PUT|OPTIONS|CONNECT|PRI|get|G T|QUERY|SOURCE".split(b"|"))
+COLONS = st.sampled_from([b": "] * 40 + [b":", b" :", b":\t", b"", b" ", b"\t: "])
+ENDS = st.sampled_from([b"\r\n"] * 60 + [b"\n", b"\r", b"\r\r\n", b"\n\r", b"\r\n ", b""])
+METHODS = st.sampled_from(
+    [b"GET", b"POST"] * 4 + b"HEAD|PUT|OPTIONS|CONNECT|PRI|get|G T|QUERY|SOURCE".split(b"|")
+)
 TARGETS = st.sampled_from(
-    b"/x|/|/x?y#z|*|http://a/x|http://a?b|http:///x|//x|/%2e%2e/x|/x y|a:80|/\xff|/x\0|?|".split(
+    [b"/x"] * 8
+    + b"/|/x?y#z|*|http://a/x|http://a?b|http:///x|//x|/%2e%2e/x|/x y|a:80|/\xff|/x\0|?|".split(
         b"|"
     )
 )
@@ -83,18 +87,32 @@ LINES = st.tuples(NAMES, COLONS, VALUES, ENDS).map(b"".join)
 HOST_LINES = st.sampled_from([b"Host: api.example\r\n"] * 6 + [b""])
 
 
+CHUNKS = b"5\r\nhello\r\n0\r\n\r\n"
+FRAMED = st.one_of(  # fields and a body that fit, or nearly
+    st.tuples(st.just(b""), BODIES),
+    st.tuples(
+        st.sampled_from([b"Content-Length: 5\r\n", b"content-length:05\r\n"]), st.just(b"hello")
+    ),
+    st.tuples(
+        st.sampled_from([b"Transfer-Encoding: chunked\r\n", b"TRANSFER-ENCODING:CHUNKED \r\n"]),
+        st.one_of(st.just(CHUNKS), BODIES),
+    ),
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
     line = b" ".join((draw(METHODS), draw(TARGETS), draw(VERSIONS))) + draw(ENDS)
-    fields = b"".join(draw(st.lists(LINES, max_size=4)))
-    return line + draw(HOST_LINES) + fields + draw(ENDS) + draw(BODIES)
+    fields = b"".join(draw(st.lists(LINES, max_size=2)))
+    framing, body = draw(FRAMED)
+    return line + draw(HOST_LINES) + fields + framing + draw(ENDS) + body
 
 
 @st.composite
 def streams(draw: st.DrawFn) -> bytes:
     """Some requests on a connection, with a few bytes of them changed."""
     data = b"".join(draw(st.lists(requests(), min_size=1, max_size=3)))
-    for _ in range(draw(st.integers(0, 2))):
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         at = draw(st.integers(0, len(data)))
         data = data[:at] + draw(st.binary(max_size=2)) + data[at + draw(st.integers(0, 2)) :]
     return data
