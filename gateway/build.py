@@ -23,7 +23,7 @@ from gateway.limits import Limiter, Policy
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
 from gateway.parts import Parts, make_cors
-from gateway.pipeline import Gateway, Responder, Route
+from gateway.pipeline import ALL_METHODS, Gateway, Responder, Route
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
 from gateway.proxy.tunnel import Tunneler
@@ -40,7 +40,6 @@ from gateway.upstreamspec import UpstreamSpec
 from gateway.vault.endpoints import KeyStatus, VerifyKey
 
 ROUTES_A_TURN = 16  # of the event loop: a millisecond or so
-ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
 async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessLog) -> Gateway:

@@ -19,6 +19,7 @@ from typing import Protocol
 from aiohttp import HttpVersion10, HttpVersion11
 
 from gateway.auth.base import Authenticator
+from gateway.auth.public import Public
 from gateway.errors import (
     BadRequest,
     ClientGone,
@@ -42,7 +43,13 @@ LIMITED = "请求过于频繁。每个 IP 每分钟最多允许 {requests} 次�
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 # RFC 3986 §3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; then a port.
-HOST = re.compile(r"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?").fullmatch
+# An escape in a name stands for no control character.
+HOST = re.compile(
+    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[2-9A-Fa-f][0-9A-Fa-f])++|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
+).fullmatch
+# What a route takes that names no methods, and `OPTIONS *` says of the server as a whole.
+ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+SERVER_OPTIONS = "server-options"
 LONGEST_HOST = 261  # characters: a name of 255 (RFC 1035 §2.3.4), and a port
 LONGEST_LENGTH = 19  # digits; Python does not read thousands, and llhttp allows leading zeros
 
@@ -111,6 +118,14 @@ class Gateway:
         self._access_log = access_log
         self._cors = cors  # where no route is known to have another
         self._tracer = tracer
+        self._server_options: Route = Route(
+            name=SERVER_OPTIONS,
+            pattern="public",
+            authenticator=Public(),
+            respond=server_options,
+            metrics=metrics.for_route(SERVER_OPTIONS, "public", None),
+            allow=ALL_METHODS,
+        )
 
     async def handle(self, exchange: Exchange, malformed: BadRequest | None = None) -> Written:
         """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
@@ -166,7 +181,9 @@ class Gateway:
     def match(self, exchange: Exchange) -> Route:
         """The route, kept in the exchange for everything that follows."""
         host, path = exchange.host, exchange.path
-        if is_preflight(exchange):
+        if exchange.target == "*" and exchange.method == "OPTIONS":  # RFC 9110 §9.3.7
+            route = self._server_options
+        elif is_preflight(exchange):
             asked = exchange.headers["Access-Control-Request-Method"]
             speaking = [route for route in self.table.match_path(host, path) if route.cors]
             # The one that the request itself will meet; else any, which then lists what it takes.
@@ -206,12 +223,14 @@ class Gateway:
 def check_head(exchange: Exchange) -> None:
     """Refuse what aiohttp's parser lets through and two servers could read differently.
 
-    RFC 9112 §2.3 (versions), §3.2 (one valid Host), §6.1 (transfer codings).
+    RFC 9112 §2.3 (versions), §3.2 (one valid Host, no fragment), §6.1 (transfer codings).
     """
     message = exchange.message
     version = message.version
     if version is not HttpVersion11 and version not in (HttpVersion10, HttpVersion11):
         raise BadRequest("Unsupported HTTP version", reason="bad_version")
+    if "#" in message.path:
+        raise BadRequest("Invalid path", reason="bad_path")
     headers = message.headers
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version == HttpVersion11):
@@ -242,6 +261,11 @@ def _valid_host(host: str) -> bool:
 @lru_cache(maxsize=4096)
 def _well_formed_host(host: str) -> bool:
     return HOST(host) is not None
+
+
+async def server_options(_exchange: Exchange) -> Answer:
+    """What this server takes, whatever the path."""
+    return Answer(200, headers=(("Allow", ALL_METHODS),), content_type=None)
 
 
 def own_lines(exchange: Exchange) -> bytes:

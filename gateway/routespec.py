@@ -103,7 +103,9 @@ OWN_ENDPOINTS = (
     ),
 )
 # Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
-OWN_NAMES = frozenset({own.name for own in OWN_ENDPOINTS} | {"ip", "none", "unmatched"})
+OWN_NAMES = frozenset(
+    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "unmatched"}
+)
 
 
 class RouteLimit(Model):

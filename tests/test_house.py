@@ -176,6 +176,7 @@ def test_the_pins_are_what_the_project_asks_for() -> None:
         "requirements-build.txt": pyproject["build-system"]["requires"],
         "requirements.txt": project["dependencies"],
         "requirements-dev.txt": project["dependencies"] + project["optional-dependencies"]["dev"],
+        "requirements-fuzz.txt": project["optional-dependencies"]["fuzz"],
     }
     assert wanted.keys() == LOCKS.keys()
     for lock, requirements in wanted.items():

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 NEVER = float("inf")
 LINGER_SECONDS = 5.0
+# Of chunk sizes, extensions and trailers, before they are measured against the chunks' own bytes.
+MAX_FRAMING_BYTES = 16_384
 
 
 # Stands in for a head that could not be parsed: nothing of it is repeated anywhere.
@@ -50,6 +53,11 @@ UNREADABLE = RawRequestMessage(
 )
 
 
+def _least_bytes(message: RawRequestMessage) -> int:
+    """How long the head of `message` was at least."""
+    return len(message.path) + sum([len(name) + len(value) for name, value in message.raw_headers])
+
+
 class ClientConnection(RequestHandler):
     """One connection for its lifetime; it knows requests only by what aiohttp says of them."""
 
@@ -57,6 +65,8 @@ class ClientConnection(RequestHandler):
         "_bounds",
         "_bucket",
         "_census",
+        "_chunked_body",
+        "_chunked_bytes",
         "_complained",
         "_counted",
         "_in_body",
@@ -93,6 +103,9 @@ class ClientConnection(RequestHandler):
         self.payload: StreamReader | None = None  # of the request that was begun last
         self.deadline = NEVER
         self._in_body = False  # what comes next belongs to the body of the last head
+        # A connection carries one chunked body at most: it ends behind it.
+        self._chunked_body: StreamReader | None = None
+        self._chunked_bytes = 0  # of it, with its framing
         # Of a head that is still coming: the parser keeps them, and bounds each field alone.
         self._unfinished_bytes = 0
         # A field takes four bytes more than its name and value.
@@ -143,10 +156,42 @@ class ClientConnection(RequestHandler):
                 self._await_body(payload)
             elif not isinstance(message, RawRequestMessage):
                 self._break_body()
+            if len(messages) > 1 or getattr(message, "chunked", False):
+                self._begin_chunked(len(data))
         elif self._in_body:
             self._await_body(messages[-1][1] if messages else self.payload)
+            body = self._chunked_body
+            if body is not None and not body.is_eof():
+                self._chunked_bytes += len(data)
+                if self._has_much_framing(body):
+                    break_off(body, TimeoutError())
         elif data and not self._upgraded and not self._close:
             self._more_of_head(len(data))
+
+    def _begin_chunked(self, received_bytes: int) -> None:
+        """Measure what has come of a chunked body; what came with it is not its framing."""
+        chunked = None
+        for index, (message, body) in enumerate(self._messages):
+            if isinstance(message, RawRequestMessage):
+                received_bytes -= _least_bytes(message)
+                if message.chunked and chunked is None:
+                    chunked, self._chunked_body = index, body
+                else:
+                    received_bytes -= body.total_bytes
+        if chunked is None or self._chunked_body is None:
+            return
+        self._chunked_bytes = received_bytes
+        if self._has_much_framing(self._chunked_body):
+            too_much = _ErrInfo(400, BadHttpMessage("Too much framing"), "")
+            self._messages[chunked] = (too_much, EMPTY_PAYLOAD)
+
+    def _has_much_framing(self, body: StreamReader) -> bool:
+        """Do the chunks bring more of extensions and trailers than of bytes? (RFC 9112 §7.1.1)
+
+        Chunks of a byte each, without any extension, are still fine.
+        """
+        framing = self._chunked_bytes - body.total_bytes
+        return framing > MAX_FRAMING_BYTES + 8 * body.total_bytes
 
     def _await_body(self, payload: StreamReader | None) -> None:
         self._in_body = payload is not None and not payload.is_eof()

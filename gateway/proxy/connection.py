@@ -30,6 +30,7 @@ logger = logging.getLogger("gateway.proxy")
 
 NEVER = float("inf")
 MAX_HEAD_BYTES = 256 * 1024  # and a read more
+VERSIONS = ("1.1", "1.0")  # llhttp takes 0.9 and 2.0 too
 BODILESS = frozenset({100, 102, 103})  # llhttp does not know that no 1xx has a body
 CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search  # RFC 9112 §4: none in a reason
 
@@ -310,6 +311,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self.status < 100:
             raise ValueError("no status")
+        if self._parser.get_http_version() not in VERSIONS:
+            raise ValueError("not HTTP/1")
         if self.status < 200:
             if self.status not in BODILESS and (self.chunked or self.has_length):
                 raise ValueError("a body where there is none")

@@ -126,7 +126,7 @@ REFUSED: dict[str, bytes] = {
     "absolute form, bad Host": b"GET http://a/x HTTP/1.1\r\nHost: a/b\r\n\r\n" + SMUGGLED,
     "absolute form, ambiguous": b"GET http://a/%2e%2e/x HTTP/1.1\r\n" + HEAD + b"\r\n" + SMUGGLED,
     "absolute form of another scheme": b"GET ftp://a/x HTTP/1.1\r\n" + HEAD + b"\r\n" + SMUGGLED,
-    "asterisk form": b"OPTIONS * HTTP/1.1\r\n" + HEAD + b"\r\n" + SMUGGLED,
+    "asterisk form": b"GET * HTTP/1.1\r\n" + HEAD + b"\r\n" + SMUGGLED,
     "CONNECT": b"CONNECT api.example:80 HTTP/1.1\r\n" + HEAD + b"\r\n" + SMUGGLED,
     "no Host": b"GET /x HTTP/1.1\r\n\r\n" + SMUGGLED,
     "two Hosts": b"GET /x HTTP/1.1\r\n" + HEAD + HEAD + b"\r\n" + SMUGGLED,
