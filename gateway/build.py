@@ -12,9 +12,9 @@ from typing import Literal
 from aiohttp import ClientSession
 
 from gateway.auth.app_token import AppToken
-from gateway.auth.base import Authenticator
+from gateway.auth.base import Authenticator, FromSubprotocol
 from gateway.auth.body_credentials import BodyCredentials
-from gateway.auth.plan_key import PlanKey
+from gateway.auth.plan_key import HEADER, PlanKey
 from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
 from gateway.errors import NotFound
@@ -33,7 +33,9 @@ from gateway.proxy.cors import Cors
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
 from gateway.proxy.pool import Pool
-from gateway.proxy.tunnel import Tunneler
+from gateway.proxy.sockets import OpenSockets
+from gateway.proxy.upgrade import Upgrader
+from gateway.proxy.websocket import WEBSOCKET
 from gateway.routefile import RouteFile
 from gateway.routespec import (
     OWN_ENDPOINTS,
@@ -71,6 +73,7 @@ class Parts:
     session: ClientSession
     cors: Cors | None
     metrics: Metrics
+    sockets: OpenSockets
     tracer: Tracer | None = None  # None: no request is traced
     verifiers: list[GoogleVerifier | AppleVerifier] = field(default_factory=list)
     limiters: list[Limiter] = field(default_factory=list)
@@ -80,6 +83,7 @@ class Parts:
         """End what passed its deadline; `now` is loop time."""
         for pool in self.pools.values():
             pool.sweep(now)
+        self.sockets.sweep(now)
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
@@ -94,6 +98,7 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
+        yield from self.sockets.readings()
         for pool in self.pools.values():
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
             yield Reading(
@@ -141,6 +146,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         session=session,
         cors=_cors(settings.cors),
         metrics=metrics,
+        sockets=OpenSockets(settings.sockets, addresses.bucket),
         limiters=[limiter],
     )
     if settings.tracing.endpoint is not None:
@@ -208,7 +214,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         name=spec.name,
         pattern=spec.auth,
         authenticator=_authenticator(parts, spec),
-        respond=Tunneler(forwarder).respond if spec.websocket else forwarder.respond,
+        respond=_respond(parts, spec, forwarder),
         metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
         limiter=_own_limiter(parts, spec),
@@ -217,7 +223,24 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
     )
 
 
+def _respond(parts: Parts, spec: RouteSpec, forwarder: Forwarder) -> Responder:
+    protocols = (*spec.upgrade, WEBSOCKET) if spec.websocket else spec.upgrade
+    if not protocols:
+        return forwarder.respond
+    marks = spec.subprotocol_credential
+    return Upgrader(forwarder, parts.sockets, protocols, answers_marker=marks).respond
+
+
 def _authenticator(parts: Parts, spec: RouteSpec) -> Authenticator:
+    inner = _by_pattern(parts, spec)
+    if not spec.subprotocol_credential:
+        return inner
+    if spec.auth == "plan_key":
+        return FromSubprotocol(inner, HEADER)
+    return FromSubprotocol(inner, "Authorization", "Bearer ")
+
+
+def _by_pattern(parts: Parts, spec: RouteSpec) -> Authenticator:
     match spec.auth:
         case "public":
             return Public()

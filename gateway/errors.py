@@ -199,6 +199,18 @@ class UpstreamUnavailable(GatewayError):
         super().__init__("Service Unavailable", headers=(("Retry-After", str(retry_after)),))
 
 
+class Overloaded(GatewayError):
+    """503: this worker has as much under way as it may (RFC 9110 §15.6.4)."""
+
+    status = 503
+    fault = Fault.GATEWAY
+
+    def __init__(self, *, reason: str, retry_after: int = 1) -> None:
+        super().__init__(
+            "Service Unavailable", reason=reason, headers=(("Retry-After", str(retry_after)),)
+        )
+
+
 class DependencyUnavailable(GatewayError):
     """503: something that must be asked could not be asked. Never a 401, 403 or 404."""
 

@@ -43,6 +43,7 @@ class ClientConnection(RequestHandler):
 
     __slots__ = (
         "draining",
+        "end_of_unfinished",
         "flow",
         "max_unfinished_bytes",
         "payload",
@@ -60,6 +61,7 @@ class ClientConnection(RequestHandler):
         self.draining = False
         # Of a head that is still coming: the parser keeps them, and bounds each field alone.
         self.unfinished_bytes = 0
+        self.end_of_unfinished = b""
         self.max_unfinished_bytes = manager.max_unfinished_bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -78,15 +80,28 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         messages, waiter = self._messages, self._waiter
         if messages:
-            self.unfinished_bytes = 0
-            if not isinstance(messages[-1][0], RawRequestMessage):
+            message, payload = messages[-1]
+            if not isinstance(message, RawRequestMessage):
                 self._break_body()
+            elif message.upgrade and not self._upgraded and payload.is_eof():
+                self._hold_upgrade(data)
+            self.unfinished_bytes = 0
         elif waiter is not None and not waiter.done():
             self.unfinished_bytes += len(data)
+            self.end_of_unfinished = (self.end_of_unfinished + data)[-3:]
             if self.unfinished_bytes > self.max_unfinished_bytes:
                 too_large = _ErrInfo(431, LineTooLong(b"", -1), "")
                 messages.append((too_large, EMPTY_PAYLOAD))
                 waiter.set_result(None)
+
+    def _hold_upgrade(self, data: bytes) -> None:
+        """Keep what comes behind this head, as aiohttp does for the one protocol that it knows.
+
+        It has dropped what came along in the same read; where there was any, it is no upgrade.
+        """
+        if self.unfinished_bytes:
+            data = self.end_of_unfinished + data
+        self._upgraded = data.find(b"\r\n\r\n") == len(data) - 4
 
     def _break_body(self) -> None:
         """The parser has given up; tell those who wait for the rest of a body. It does not."""
@@ -113,8 +128,17 @@ class ClientConnection(RequestHandler):
             if self.transport is not None:
                 self.transport.abort()
 
-    def switch(self, protocol: Any) -> None:
-        self.set_parser(protocol)
+    @property
+    def holds_upgrade(self) -> bool:
+        return bool(self._upgraded)
+
+    def switch(self, protocol: asyncio.Protocol) -> bytes:
+        assert self.transport is not None
+        early, self._message_tail = self._message_tail, b""
+        self.transport.set_protocol(protocol)
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        return early
 
     def drain(self) -> None:
         """Take no further request; the one under way may finish."""

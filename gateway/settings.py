@@ -176,6 +176,17 @@ class BoundsSettings(Model):
     """Seconds that a client's idle connection is kept."""
 
 
+class SocketsSettings(Model):
+    idle: Number = Field(default=300, gt=0)
+    """Seconds that an upgraded connection may be quiet, in both directions, before it ends."""
+    max_per_ip: Count = Field(default=100, ge=1)
+    """Open sockets of one address (IPv6: network), in each worker; more is a 429."""
+    max_per_key: Count = Field(default=100, ge=1)
+    """Open sockets of one plan key or app user, in each worker; more is a 429."""
+    max: Count = Field(default=10_000, ge=1)
+    """Open sockets in each worker; more is a 503."""
+
+
 class ShutdownSettings(Model):
     grace: Number = Field(default=0, ge=0)
     """Seconds between "not ready" and closing the port, for a load balancer to notice."""
@@ -228,6 +239,8 @@ class Settings(Model):
     """Pages that may call from a browser, for routes that don't say otherwise; null: none."""
     bounds: BoundsSettings = BoundsSettings()
     """How much a request's head may be, and how long a client may take."""
+    sockets: SocketsSettings = SocketsSettings()
+    """WebSockets and other upgraded connections."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """How the gateway ends."""
     logging: LoggingSettings = LoggingSettings()

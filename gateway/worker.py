@@ -94,7 +94,7 @@ class Worker:
         await stop.wait()
         loop.remove_reader(self._lifeline)
         state.draining = True
-        await self._drain(server, listener)
+        await self._drain(server, listener, parts)
         ticker.cancel()
         await admin.cleanup()
         await parts.close()
@@ -126,12 +126,13 @@ class Worker:
         await web.SockSite(runner, self._admin).start()
         return runner
 
-    async def _drain(self, server: asyncio.Server, listener: Listener) -> None:
+    async def _drain(self, server: asyncio.Server, listener: Listener, parts: Parts) -> None:
         """Stop taking requests, and let those under way finish, up to the deadline."""
         shutdown = self._settings.shutdown
         await asyncio.sleep(shutdown.grace)
         server.close()
         listener.drain()
+        parts.sockets.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(shutdown.deadline):
                 while listener.connections:  # noqa: ASYNC110  # aiohttp tells nobody of the last

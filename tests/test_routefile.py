@@ -138,6 +138,8 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "timeout": None,
         "max_body": None,
         "websocket": False,
+        "subprotocol_credential": False,
+        "upgrade": (),
         "strip_prefix": None,
         "pass_credentials": False,
         "inject": False,

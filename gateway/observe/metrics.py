@@ -55,6 +55,8 @@ class Sourced(StrEnum):
     KEY_CACHE = "gateway_key_cache_total"  # (cache, result)
     UPSTREAM_CONNECTIONS = "gateway_upstream_connections"  # (upstream, state)
     CONNECTIONS = "gateway_connections"  # ()
+    SOCKETS = "gateway_sockets"  # (route)
+    SOCKETS_ENDED = "gateway_sockets_ended_total"  # (reason)
     STORE_UP = "gateway_store_up"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
     LOG_LINES_DROPPED = "gateway_log_lines_dropped_total"  # ()
@@ -143,6 +145,12 @@ class Metrics:
                 "Calls to the store that failed or took too long.",
                 registry=registry,
             ),
+            Sourced.SOCKETS_ENDED: Counter(
+                Sourced.SOCKETS_ENDED.value,
+                "Sockets that have ended, by what ended them.",
+                ("reason",),
+                registry=registry,
+            ),
             Sourced.LOG_LINES_DROPPED: Counter(
                 Sourced.LOG_LINES_DROPPED.value,
                 "Access log lines that nobody read in time.",
@@ -160,6 +168,13 @@ class Metrics:
             Sourced.CONNECTIONS: Gauge(
                 Sourced.CONNECTIONS.value,
                 "Open connections of clients.",
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+            Sourced.SOCKETS: Gauge(
+                Sourced.SOCKETS.value,
+                "Open sockets: connections that were upgraded.",
+                ("route",),
                 registry=registry,
                 multiprocess_mode="livesum",
             ),

@@ -20,7 +20,7 @@ from gateway.proxy.connection import UpstreamConnection
 logger = logging.getLogger("gateway.proxy")
 
 IDLE_SECONDS = 60.0
-MAX_CONNECTIONS = 4096
+MAX_CONNECTIONS = 16_384
 FAILURES_TO_DOWN = 2
 
 
