@@ -72,6 +72,8 @@ def _take_off(
 ) -> None:
     """Offer on what does not go; the field is left out when nothing is left."""
     offered = _listed(exchange, SUBPROTOCOL)
+    if not any(map(goes, offered)):
+        return
     added = [
         (header, scheme + name[len(CREDENTIAL_PREFIX) :])
         for name in offered

@@ -149,9 +149,7 @@ async def test_what_comes_along_with_the_101_is_passed_on(
 async def test_the_end_of_the_client_is_passed_on_and_the_backend_may_go_on(
     gateway: Running, backend: RawBackend
 ) -> None:
-    async def answer_at_the_end(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def answer_at_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         whole = await reader.read()
         await asyncio.sleep(0.05)
         writer.write(b"got %d" % len(whole))
@@ -189,9 +187,7 @@ async def test_the_end_of_the_backend_is_passed_on_and_the_client_may_go_on(
     await eventually(lambda: not gateway.listener.connections)
 
 
-async def test_a_backend_that_resets_ends_the_socket(
-    gateway: Running, backend: RawBackend
-) -> None:
+async def test_a_backend_that_resets_ends_the_socket(gateway: Running, backend: RawBackend) -> None:
     backend.script = agree(silent)
     async with opened(gateway) as (_, reader, _writer):
         backend.drop()
@@ -199,9 +195,7 @@ async def test_a_backend_that_resets_ends_the_socket(
     assert (await log_line(gateway))["end"] == "backend"
 
 
-async def test_a_client_that_resets_ends_the_socket(
-    gateway: Running, backend: RawBackend
-) -> None:
+async def test_a_client_that_resets_ends_the_socket(gateway: Running, backend: RawBackend) -> None:
     backend.script = agree(echo)
     async with opened(gateway) as (_, reader, writer):
         writer.write(b"x")
