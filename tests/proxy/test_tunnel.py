@@ -389,17 +389,20 @@ async def test_quiet_sockets_end_and_others_do_not(backend: RawBackend, tmp_path
     backend.script = agree(echo)
     table = {"upstreams": upstream(backend.url), "routes": [route("/ws", websocket=True)]}
     settings = SETTINGS | {"sockets": {"idle": 2.0}}
-    async with open_gateway(tmp_path, table, settings) as gateway:
-        async with opened(gateway) as (_, quiet, _w), opened(gateway) as (_, busy, writer):
-            ended = asyncio.create_task(quiet.read())
-            while not ended.done():
-                writer.write(b"x")
-                assert await busy.readexactly(1) == b"x"
-                await asyncio.sleep(0.05)
-            assert await ended == CLOSE_1001
-            assert [line["end"] for line in gateway.log()] in ([], ["idle"])
+    async with (
+        open_gateway(tmp_path, table, settings) as gateway,
+        opened(gateway) as (_, quiet, _w),
+        opened(gateway) as (_, busy, writer),
+    ):
+        ended = asyncio.create_task(quiet.read())
+        while not ended.done():
             writer.write(b"x")
             assert await busy.readexactly(1) == b"x"
+            await asyncio.sleep(0.05)
+        assert await ended == CLOSE_1001
+        writer.write(b"x")
+        assert await busy.readexactly(1) == b"x"
+        assert (await log_line(gateway))["end"] == "idle"
 
 
 async def test_sockets_of_removed_routes_end_at_the_deadline_and_others_follow_their_route(
