@@ -80,10 +80,11 @@ class OpenSockets:
         self._taken = 0  # places, since the beginning
         self._turn = 0
         self._by_bucket: Counter[str] = Counter()
-        self._by_holder: Counter[str | int] = Counter()
+        self._by_holder: dict[str | int, set[Socket]] = {}
         self._ends: Counter[End] = Counter()
         self._draining = False
         self._due: deque[Socket] = deque()
+        self._refused: set[str | int] = set()  # holders, since the last sweep
         self._lanes: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Socket]:
@@ -108,7 +109,7 @@ class OpenSockets:
         socket = Socket(exchange, self._bucket(exchange.client_ip), shift)
         holder = socket.holder
         if self._by_bucket[socket.bucket] >= settings.max_per_ip or (
-            holder is not None and self._by_holder[holder] >= settings.max_per_key
+            holder is not None and len(self._by_holder.get(holder, ())) >= settings.max_per_key
         ):
             raise TooManyRequests(
                 "Too many open sockets",
@@ -118,14 +119,19 @@ class OpenSockets:
         self._shifts[shift].add(socket)
         self._by_bucket[socket.bucket] += 1
         if holder is not None:
-            self._by_holder[holder] += 1
+            self._by_holder.setdefault(holder, set()).add(socket)
         try:
             yield socket
         finally:
             self._shifts[shift].discard(socket)
-            _count_down(self._by_bucket, socket.bucket)
+            # Only what is there is kept: strangers can't make the tables grow.
+            self._by_bucket[socket.bucket] -= 1
+            if not self._by_bucket[socket.bucket]:
+                del self._by_bucket[socket.bucket]
             if holder is not None:
-                _count_down(self._by_holder, holder)
+                self._by_holder[holder].discard(socket)
+                if not self._by_holder[holder]:
+                    del self._by_holder[holder]
 
     def opened(self, socket: Socket, tunnel: Tunnel) -> None:
         socket.tunnel = tunnel
@@ -146,13 +152,18 @@ class OpenSockets:
             why = End.ROUTE_REMOVED if socket.ends_at <= now else tunnel.overdue(now)
             if why is not None:
                 tunnel.end(why)
-            elif socket.holder is not None and not socket.is_due:
-                socket.is_due = True
-                self._due.append(socket)
+            elif socket.holder is not None:
+                self._ask(socket)
+        self._refused.clear()
         for _ in range(min(LANES, len(self._due)) - len(self._lanes)):
             lane = asyncio.get_running_loop().create_task(self._check_due())
             self._lanes.add(lane)
             lane.add_done_callback(self._lanes.discard)
+
+    def _ask(self, socket: Socket) -> None:
+        if not socket.is_due:
+            socket.is_due = True
+            self._due.append(socket)
 
     async def _check_due(self) -> None:
         checked = 0
@@ -172,10 +183,20 @@ class OpenSockets:
         try:
             await route.authenticator.authenticate(exchange)
         except GatewayError as error:
-            if error.fault is Fault.CLIENT and socket.tunnel is not None:
-                socket.tunnel.end(End.REVOKED)
+            if error.fault is Fault.CLIENT:
+                self._revoked(socket)
         except Exception as error:  # whatever it was, it says nothing of the credential
             logger.error("a socket of request %s: no check", exchange.request_id, exc_info=error)
+
+    def _revoked(self, socket: Socket) -> None:
+        """End it, and ask for the holder's others at once: likely they are no better."""
+        if socket.tunnel is not None:
+            socket.tunnel.end(End.REVOKED)
+        holder = socket.holder
+        if holder is not None and holder not in self._refused:
+            self._refused.add(holder)
+            for other in self._by_holder.get(holder, ()):
+                self._ask(other)
 
     def drain(self) -> None:
         """End all of them, and those that still open."""
@@ -208,10 +229,3 @@ class OpenSockets:
             yield Reading(Sourced.SOCKETS, (name,), count)
         for why, count in self._ends.items():
             yield Reading(Sourced.SOCKETS_ENDED, (why.value,), count)
-
-
-def _count_down(counter: Counter[Any], name: str | int) -> None:
-    """Only what is there is kept: a stranger can't make the table grow."""
-    counter[name] -= 1
-    if not counter[name]:
-        del counter[name]
