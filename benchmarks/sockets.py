@@ -177,11 +177,14 @@ async def measure(folder: Path, count: int, seconds: float) -> list[tuple[str, s
             ratios = []
             for _ in range(ROUNDS):
                 direct = await messages_per_second(backend, handshake, seconds)
+                cpu = cpu_seconds(worker)
                 through = await messages_per_second(gateway, handshake, seconds)
-                ratios.append((through / direct, through, direct))
-            _, through, direct = sorted(ratios)[ROUNDS // 2]
+                cost = (cpu_seconds(worker) - cpu) / (through * seconds)
+                ratios.append((through / direct, through, direct, cost))
+            _, through, direct, cost = sorted(ratios)[ROUNDS // 2]
             rows.append(("messages a second, straight to the backend", f"{direct:,.0f}"))
             rows.append(("messages a second, through the gateway", f"{through:,.0f}"))
+            rows.append(("CPU of the gateway per message to and fro, us", f"{cost * 1e6:.1f}"))
             before, began = resident_bytes(worker), time.monotonic()
             clients = await open_sockets(gateway, handshake, count)
             took, grown = time.monotonic() - began, resident_bytes(worker) - before
@@ -198,12 +201,15 @@ async def measure(folder: Path, count: int, seconds: float) -> list[tuple[str, s
                 await loop.run_in_executor(
                     None, client.hset, name, "revoked_at", "2026-01-01T00:00:00"
                 )
+            cpu = cpu_seconds(worker)
             async with asyncio.timeout(PATIENCE_SECONDS):
                 ends = sorted(await asyncio.gather(*(client.ended for client in clients)))
             for name, at in (("first", 0), ("median", count // 2), ("last", -1)):
                 rows.append(
                     (f"seconds from revocation to 1008, {name}", f"{ends[at] - revoked:.3f}")
                 )
+            cost = (cpu_seconds(worker) - cpu) / count
+            rows.append(("CPU of the gateway until then per socket, us", f"{cost * 1e6:.0f}"))
     finally:
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)

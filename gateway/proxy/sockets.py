@@ -47,6 +47,8 @@ class End(StrEnum):
 class Tunnel(Protocol):
     """What carries a socket's bytes (`tunnel.py` has the real one)."""
 
+    ending: bool  # by the gateway
+
     def overdue(self, now: float) -> End | None:
         """Has it been quiet, or one side stuck, for too long at `now` (loop time)?"""
 
@@ -161,7 +163,8 @@ class OpenSockets:
             lane.add_done_callback(self._lanes.discard)
 
     def _ask(self, socket: Socket) -> None:
-        if not socket.is_due:
+        tunnel = socket.tunnel
+        if tunnel is not None and not tunnel.ending and not socket.is_due:
             socket.is_due = True
             self._due.append(socket)
 

@@ -18,7 +18,8 @@ from gateway.proxy.sockets import NEVER, End
 from gateway.proxy.websocket import GOING_AWAY, POLICY_VIOLATION, Frames, close_frame
 
 BOUNDARY_SECONDS = 0.2  # that a frame may take to end before the Close frame
-LINGER_SECONDS = 1.0  # that a client has to read its Close frame and go
+LEAVE_SECONDS = 0.5  # from the Close frame until the client's connection is half closed
+LINGER_SECONDS = 1.0  # that a client has then to read to the end and go
 CODES = {
     End.REVOKED: POLICY_VIOLATION,
     End.DRAINING: GOING_AWAY,
@@ -119,6 +120,8 @@ class WebSocketBackend(Side):
         self.other.transport.write(data)
 
     def _last_frame(self, data: bytes, end_of_frame: int) -> None:
+        if self.tunnel.is_leaving:
+            return
         if end_of_frame:
             data = data[:end_of_frame]
         self.received_bytes += len(data)
@@ -133,13 +136,13 @@ class Tunnel:
     __slots__ = (
         "_closing_since",
         "_idle_seconds",
-        "_is_leaving",
         "_on_end",
         "_quiet_since",
         "_timer",
         "backend",
         "client",
         "ending",
+        "is_leaving",
         "loop",
         "moved",
         "reason",
@@ -160,7 +163,7 @@ class Tunnel:
         self.reason: End | None = None  # the first one, and the gateway's before all others
         self.moved = False  # since the last look
         self.ending = False  # by the gateway
-        self._is_leaving = False  # the client has got all that it will get
+        self.is_leaving = False  # the client has got all that it will get
         self._idle_seconds = idle_seconds
         self._quiet_since = self.loop.time()
         self._closing_since = NEVER  # one side is gone
@@ -203,7 +206,7 @@ class Tunnel:
             other.transport.close()
         elif side is self.client:
             other.transport.abort()
-        elif not self._is_leaving:
+        elif not self.is_leaving:  # amid a frame
             self._leave()
 
     # From here on: what the gateway ends.
@@ -225,12 +228,21 @@ class Tunnel:
             self._timer = self.loop.call_later(BOUNDARY_SECONDS, self._leave)
 
     def say_goodbye(self) -> None:
-        """Where one frame has ended and no other begun: write a Close frame."""
+        """Where one frame has ended and no other begun: write a Close frame.
+
+        All else waits a little: of thousands that end at once, each gets its frame first.
+        """
         assert self.reason is not None
+        self.is_leaving = True
         frames = self.backend.frames
         if frames is None or not frames.closed:  # the frame that has just ended may be one
             self.client.transport.write(close_frame(CODES[self.reason]))
-        self._leave()
+        for side in (self.client, self.backend):
+            if not side.transport.is_closing():
+                side.transport.pause_reading()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(LEAVE_SECONDS, self._leave)
 
     def _leave(self) -> None:
         """Let the backend go, and the client once it has read to the end.
@@ -238,7 +250,7 @@ class Tunnel:
         Closed at once, a client that is still sending would be answered with a reset, and lose
         what it has not read yet.
         """
-        self._is_leaving = True
+        self.is_leaving = True
         if self._timer is not None:
             self._timer.cancel()
         self.backend.transport.abort()
