@@ -401,10 +401,7 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         ),
         (
             {"websocket": "true", "subprotocol_credential": "true"},
-            (
-                "4:96: route 'a': subprotocol_credential can't go with public: "
-                "it has no credential"
-            ),
+            ("4:96: route 'a': subprotocol_credential can't go with public: it has no credential"),
         ),
         ({"methods": "GET"}, f"4:64: route 'a': methods {LIST}"),
         (
