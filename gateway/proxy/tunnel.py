@@ -220,7 +220,7 @@ class Tunnel:
         frames = self.backend.frames
         if why is End.STALLED or self.client.gone or self.backend.gone:
             self.cut()
-        elif frames is None or frames.closed or self.backend.has_ended:
+        elif frames is None or self.backend.has_ended:
             self._leave()
         elif frames.at_boundary:
             self.say_goodbye()

@@ -348,8 +348,10 @@ async def test_a_client_that_is_sending_still_reads_its_close_frame(
 
         sending = asyncio.create_task(send())
         await asyncio.sleep(0.05)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a socket's
         gateway.parts.sockets.drain()
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(tunnel_module.LEAVE_SECONDS + 0.2)
+        writer.transport.resume_reading()  # type: ignore[attr-defined]  # as above
         assert await reader.readexactly(4) == CLOSE_1001
         sending.cancel()
     await eventually(lambda: not gateway.listener.connections)

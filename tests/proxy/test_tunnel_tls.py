@@ -108,7 +108,10 @@ async def test_bytes_go_both_ways(
 
 
 async def test_the_end_of_the_client_ends_both_once_all_is_written(
-    gateway: Running, backend: RawBackend, context: ssl.SSLContext | None
+    gateway: Running,
+    backend: RawBackend,
+    context: ssl.SSLContext | None,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     received = asyncio.get_running_loop().create_future()
 
@@ -127,6 +130,7 @@ async def test_the_end_of_the_client_ends_both_once_all_is_written(
     await eventually(lambda: not gateway.listener.connections)
     await eventually(lambda: bool(gateway.log()))
     assert gateway.log()[0]["end"] == "client"
+    assert "eof_received" not in caplog.text  # asyncio complains of who asks it for a half
 
 
 async def test_the_end_of_the_backend_ends_both_once_all_is_written(

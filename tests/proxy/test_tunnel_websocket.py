@@ -173,6 +173,7 @@ async def test_a_browser_gives_its_key_as_a_subprotocol(
     names = [name.format(key) for name in offered]
     async with session.ws_connect(gateway.url + "/keyed", protocols=names) as socket:
         assert socket.protocol == selected
+        assert socket._response.headers.get("Sec-WebSocket-Protocol") == selected
         assert key not in str(socket._response.headers)
         await socket.send_str("hello")
         assert await socket.receive_str() == "hello"
