@@ -22,7 +22,7 @@ import uvloop
 
 from gateway.limits import ClientAddresses, Limiter, Policy, limiter, ratelimit
 from gateway.limits.local import LocalWindows
-from gateway.settings import ClientIpSettings, StoreSettings
+from gateway.sections import ClientIpSettings, StoreSettings
 from gateway.store.redis import Store
 
 TOGETHER = 32

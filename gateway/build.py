@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from gateway.auth.app_token import AppToken
-from gateway.auth.base import Authenticator
+from gateway.auth.base import Authenticator, FromSubprotocol
 from gateway.auth.body_credentials import BodyCredentials
-from gateway.auth.plan_key import PlanKey
+from gateway.auth.plan_key import HEADER, PlanKey
 from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
 from gateway.errors import NotFound
@@ -26,7 +26,8 @@ from gateway.parts import Parts, make_cors
 from gateway.pipeline import ALL_METHODS, Gateway, Responder, Route
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.headers import head_lines, request_drops
-from gateway.proxy.tunnel import Tunneler
+from gateway.proxy.upgrade import Upgrader
+from gateway.proxy.websocket import WEBSOCKET
 from gateway.routefile import RouteFile
 from gateway.routespec import (
     OWN_ENDPOINTS,
@@ -51,8 +52,10 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     pools = {name: parts.pool_of(name, spec) for name, spec in route_file.upstreams.items()}
     table: RouteTable[Route] = RouteTable()
     limiters = [parts.limiter]
+    routes: dict[str, Route] = {}
     for number, (claims, route) in enumerate(_routes(parts, route_file)):
         table.add(claims, route)
+        routes[route.name] = route
         if route.limiter is not None:
             limiters.append(route.limiter)
         if number % ROUTES_A_TURN == 0:
@@ -62,6 +65,7 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     limit = parts.settings.rate_limit
     return Gateway(
         table=table,
+        routes=routes,
         addresses=parts.addresses,
         limiter=parts.limiter if limit.enabled else None,
         exempt=frozenset(limit.exempt),
@@ -104,7 +108,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         name=spec.name,
         pattern=spec.auth,
         authenticator=_authenticator(parts, spec),
-        respond=Tunneler(forwarder).respond if spec.websocket else forwarder.respond,
+        respond=_respond(parts, spec, forwarder),
         metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
         limiter=_own_limiter(parts, spec),
@@ -113,7 +117,24 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
     )
 
 
+def _respond(parts: Parts, spec: RouteSpec, forwarder: Forwarder) -> Responder:
+    protocols = (*spec.upgrade, WEBSOCKET) if spec.websocket else spec.upgrade
+    if not protocols:
+        return forwarder.respond
+    marks = spec.subprotocol_credential
+    return Upgrader(forwarder, parts.sockets, protocols, answers_marker=marks).respond
+
+
 def _authenticator(parts: Parts, spec: RouteSpec) -> Authenticator:
+    inner = _by_pattern(parts, spec)
+    if not spec.subprotocol_credential:
+        return inner
+    if spec.auth == "plan_key":
+        return FromSubprotocol(inner, HEADER)
+    return FromSubprotocol(inner, "Authorization", "Bearer ")
+
+
+def _by_pattern(parts: Parts, spec: RouteSpec) -> Authenticator:
     match spec.auth:
         case "public":
             return Public()

@@ -95,16 +95,6 @@ class RequestTimeout(BadRequest):
         super().__init__("Request Timeout")
 
 
-class ExpectationFailed(BadRequest):
-    """417: the client expects more of us than leave to send its body (RFC 9110 §15.5.18)."""
-
-    status = 417
-    reason = "bad_expectation"
-
-    def __init__(self) -> None:
-        super().__init__("Expectation Failed")
-
-
 class PayloadTooLarge(BadRequest):
     """413: the body is longer than the route takes (RFC 9110 §15.5.14)."""
 
@@ -208,6 +198,18 @@ class UpstreamUnavailable(GatewayError):
     def __init__(self, retry_after: int = 1, *, reason: str | None = None) -> None:
         headers = (("Retry-After", str(retry_after)),)
         super().__init__("Service Unavailable", reason=reason, headers=headers)
+
+
+class Overloaded(GatewayError):
+    """503: this worker has as much under way as it may (RFC 9110 §15.6.4)."""
+
+    status = 503
+    fault = Fault.GATEWAY
+
+    def __init__(self, *, reason: str, retry_after: int = 1) -> None:
+        super().__init__(
+            "Service Unavailable", reason=reason, headers=(("Retry-After", str(retry_after)),)
+        )
 
 
 class DependencyUnavailable(GatewayError):

@@ -97,14 +97,22 @@ class ClientConnection(Protocol):
     @property
     def writing_paused(self) -> bool: ...
 
+    @property
+    def holds_upgrade(self) -> bool:
+        """Is what comes behind a head that asks for an upgrade kept, all of it?"""
+
     async def drained(self) -> None:
         """Return when the client has taken enough of what was written. Raises ConnectionError."""
 
     async def finish(self, exchange: "Exchange") -> None:
         """The answer to `exchange` was the last: let its client read it, then close."""
 
-    def switch(self, protocol: Any) -> None:
-        """From here on the client's bytes go to `protocol.feed_data` as they come."""
+    def switch(self, protocol: asyncio.Protocol) -> bytes:
+        """From here on the transport is `protocol`'s; what has come for it by now."""
+
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
 
 
 class Exchange:
@@ -131,6 +139,7 @@ class Exchange:
         "request_id",
         "route",
         "sent_bytes",
+        "socket_end",
         "started",
         "status",
         "target",
@@ -175,6 +184,7 @@ class Exchange:
         self.status = 0
         self.sent_bytes = 0
         self.refusal: str | None = None  # an error's `reason`
+        self.socket_end: str | None = None  # why a socket that it opened has ended
         self.failure: GatewayError | None = None
         self.upstream_seconds: float | None = None
         self._task: asyncio.Task[None] | None = None

@@ -181,6 +181,18 @@ def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     raise ValueError(f"names one address inside a network; did you mean '{meant}'?")
 
 
+def _upgrade_name(value: str) -> str:
+    """RFC 9110 §7.8: protocol-name, and `/` protocol-version if there is one."""
+    name = value.lower()
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+(/[!#$%&'*+.^_`|~0-9a-z-]+)?", name):
+        raise ValueError("must be a protocol's name, as in foo or foo/2")
+    if name == "websocket":
+        raise ValueError("has a field of its own; say `websocket: true`")
+    if name.partition("/")[0] in ("h2", "h2c", "http", "tls"):
+        raise ValueError("can't be tunneled: it would carry requests past every check")
+    return name
+
+
 def _url_path(value: str) -> str:
     if not re.fullmatch(r"/[!-~]*", value) or "?" in value or "#" in value:
         raise ValueError("must be a path that begins with '/', without query, as in /health")
@@ -313,6 +325,7 @@ Method = Annotated[
 Methods = Annotated[tuple[Method, ...], AfterValidator(_methods)]
 RoutePath = Annotated[str, AfterValidator(_route_path)]
 Example = Annotated[str, AfterValidator(_example)]
+UpgradeName = Annotated[str, AfterValidator(_upgrade_name)]
 Network = Annotated[
     ipaddress.IPv4Network | ipaddress.IPv6Network,
     PlainValidator(_network, json_schema_input_type=str),

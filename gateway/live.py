@@ -8,7 +8,7 @@ on all others nobody notices anything.
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from time import monotonic, time
 
@@ -76,7 +76,11 @@ class LiveGateway:
         gc.disable()  # no collection amid so many new objects: it would stop everything for nothing
         try:
             gateway = await build_gateway(parts, configuration.route_file, self._access_log)
-            gone = await asyncio.to_thread(gone_routes, self._route_file, configuration.route_file)
+            pools = self.parts.pools
+            replaced = {name for name, pool in pools.items() if parts.pools.get(name) is not pool}
+            gone = await asyncio.to_thread(
+                gone_routes, self._route_file, configuration.route_file, replaced
+            )
         except BaseException:
             await parts.retire(self.parts)
             raise
@@ -102,7 +106,12 @@ class LiveGateway:
         self._route_file = prepared.route_file
         self._since = time()
         ends = asyncio.get_running_loop().time() + self.parts.settings.reload.drain
-        self._leaving.append(Leaving(prepared.gone, monotonic(), ends))
+        gone, routes = prepared.gone, prepared.gateway.routes
+        self._leaving.append(Leaving(gone, monotonic(), ends))
+        self.parts.sockets.use(self.parts.settings.sockets, self.parts.addresses.bucket)
+        self.parts.sockets.end_routes(
+            lambda route: None if route.name in gone else routes.get(route.name), ends
+        )
         await before.retire(self.parts, ends)
 
     def sweep(self, now: float) -> None:
@@ -134,11 +143,14 @@ class LiveGateway:
         await self.parts.close()
 
 
-def gone_routes(before: RouteFile, after: RouteFile) -> frozenset[str]:
-    """The names of routes that are no more what they were: removed, or changed in any way."""
-    now = {route.name: (route, after.upstreams[route.upstream]) for route in after.routes}
+def gone_routes(before: RouteFile, after: RouteFile, replaced: Collection[str]) -> frozenset[str]:
+    """The names of routes that are no more what they were: removed, or changed in any way.
+
+    `replaced` names the upstreams that are gone or changed.
+    """
+    now = {route.name: route for route in after.routes}
     return frozenset(
         route.name
         for route in before.routes
-        if now.get(route.name) != (route, before.upstreams[route.upstream])
+        if route.upstream in replaced or now.get(route.name) != route
     )

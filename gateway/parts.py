@@ -24,14 +24,18 @@ from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pool
+from gateway.proxy.sockets import OpenSockets
 from gateway.routespec import label
-from gateway.settings import CorsSettings, Settings
+from gateway.sections import CorsSettings
+from gateway.settings import Settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
+
+GOODBYE_SECONDS = 3.0  # that sockets on a pool have to say goodbye, before it ends
 
 
 @dataclass(slots=True)
@@ -50,6 +54,7 @@ class Parts:
     session: ClientSession
     cors: Cors | None
     metrics: Metrics
+    sockets: OpenSockets  # of all configurations
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
@@ -99,6 +104,7 @@ class Parts:
                 closing = asyncio.create_task(pool.close())
                 self.closing.add(closing)
                 closing.add_done_callback(self.closing.discard)
+        self.sockets.sweep(now)
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
@@ -113,6 +119,7 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
+        yield from self.sockets.readings()
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
             yield Reading(
@@ -164,7 +171,7 @@ class Parts:
             if pool not in kept:
                 pool.drain()
                 if successor is not None:
-                    successor.leaving.append((pool, drain_until))
+                    successor.leaving.append((pool, drain_until + GOODBYE_SECONDS))
         for limiter in self.limiters.values():
             if limiter not in kept:
                 await limiter.close()
@@ -213,6 +220,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         session=session,
         cors=make_cors(settings.cors),
         metrics=metrics,
+        sockets=OpenSockets(settings.sockets, addresses.bucket),
         limiters={limiter.policy.name: limiter},
     )
     if settings.tracing.endpoint is not None:
@@ -257,6 +265,7 @@ RELOAD: dict[str, Reload] = {
     "vault": Reload.LIVE,
     "cors": Reload.LIVE,
     "bounds": Reload.LIVE,
+    "sockets": Reload.LIVE,
     "reload": Reload.LIVE,
     "shutdown": Reload.LIVE,
     "logging": Reload.WORKERS,

@@ -10,7 +10,7 @@ line; a step that knows its answer in this process never suspends.
 import logging
 import random
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from time import monotonic
@@ -23,7 +23,6 @@ from gateway.auth.public import Public
 from gateway.errors import (
     BadRequest,
     ClientGone,
-    ExpectationFailed,
     GatewayError,
     TooManyRequests,
 )
@@ -102,6 +101,7 @@ class Gateway:
         self,
         *,
         table: RouteTable[Route],
+        routes: Mapping[str, Route],
         addresses: ClientAddresses,
         limiter: Limiter | None,
         exempt: frozenset[str],
@@ -111,6 +111,7 @@ class Gateway:
         tracer: Tracer | None = None,
     ) -> None:
         self.table = table
+        self.routes = routes  # those of the table, by name
         self._addresses = addresses
         self._limiter = limiter
         self._exempt = exempt
@@ -247,11 +248,10 @@ def check_head(exchange: Exchange) -> None:
             raise BadRequest("Both Content-Length and Transfer-Encoding", reason="bad_framing")
     if message.method == "CONNECT":  # no tunnels to anywhere (RFC 9110 §9.3.6)
         raise BadRequest("Unsupported method", reason="bad_method")
-    if "Expect" in headers:
-        # To drop one that is not known, and go on, would be to promise it (RFC 9110 §10.1.1).
-        if {expected.lower() for expected in headers.getall("Expect")} != {"100-continue"}:
-            raise ExpectationFailed
-        exchange.wants_continue = version == HttpVersion11
+    if "Expect" in headers:  # any other than this is dropped, as the field is (RFC 9110 §10.1.1)
+        asked = ",".join(headers.getall("Expect")).lower().split(",")
+        wants = "100-continue" in map(str.strip, asked)
+        exchange.wants_continue = wants and version == HttpVersion11
 
 
 def _valid_host(host: str) -> bool:

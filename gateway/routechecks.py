@@ -7,7 +7,16 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.errors import BadRequest, GatewayError
-from gateway.routespec import BODY_PATTERNS, OWN_ENDPOINTS, OWN_NAMES, Draft, label, own_endpoints
+from gateway.routespec import (
+    BODY_PATTERNS,
+    OWN_ENDPOINTS,
+    OWN_NAMES,
+    SUBPROTOCOL_PATTERNS,
+    Draft,
+    RouteSpec,
+    label,
+    own_endpoints,
+)
 from gateway.routing import Match, RouteTable, host_name, overlap, segments
 from gateway.settings import Settings
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
@@ -59,8 +68,9 @@ def _check_route(
         shown = document.quote((*draft.loc, "plan"), spec.plan)
         hint = did_you_mean(spec.plan, settings.plans)
         complain("plan", f"is {shown}, which isn't in the settings' plans{hint}")
-    if spec.websocket and spec.methods is not None and "GET" not in spec.methods:
-        complain("websocket", "needs GET among the methods: an upgrade is a GET")
+    for field in _upgrades(spec):
+        if spec.methods is not None and "GET" not in spec.methods:
+            complain(field, "needs GET among the methods: an upgrade is a GET")
     if draft.sound("path"):
         own = next((own for own in OWN_ENDPOINTS if _claims(spec.path, own.claims.path)), None)
         if own is not None:
@@ -85,8 +95,23 @@ def _check_auth(draft: Draft, complain: Complain) -> None:
                 complain(field, f"is for auth: registered_key alone, not {spec.auth}; leave it out")
     if draft.sound("scope", "owner") and spec.scope and not spec.takes_app_token:
         complain("scope", "needs an app token: auth: app_token, or owner: app_token")
-    if draft.sound("websocket") and spec.websocket and spec.auth in BODY_PATTERNS:
-        complain("websocket", f"can't go with {spec.auth}: an upgrade has no body to read")
+    for field in _upgrades(spec):
+        if draft.sound(field) and spec.auth in BODY_PATTERNS:
+            complain(field, f"can't go with {spec.auth}: an upgrade has no body to read")
+    if draft.sound("subprotocol_credential", "websocket") and spec.subprotocol_credential:
+        if not spec.websocket:
+            complain("subprotocol_credential", "needs `websocket: true`")
+        elif spec.auth not in SUBPROTOCOL_PATTERNS:
+            complain("subprotocol_credential", f"can't go with {spec.auth}: it has no credential")
+
+
+def _upgrades(spec: RouteSpec) -> list[str]:
+    """The fields by which a route takes upgrades."""
+    return [
+        field
+        for field, given in (("websocket", spec.websocket), ("upgrade", spec.upgrade))
+        if given
+    ]
 
 
 def _check_names(document: Document, drafts: Sequence[Draft]) -> None:

@@ -22,7 +22,8 @@ from gateway.routespec import (
     label,
     own_endpoints,
 )
-from gateway.settings import Settings, TokenKey, VaultKey, load_settings
+from gateway.sections import TokenKey, VaultKey
+from gateway.settings import Settings, load_settings
 from gateway.upstreamspec import UpstreamFields, UpstreamSpec
 from gateway.yamlfile import Document, Loc, Place
 

@@ -20,14 +20,17 @@ from gateway.fields import (
     Name,
     RoutePath,
     Text,
+    UpgradeName,
 )
 from gateway.routing import Match, host_name
-from gateway.settings import CorsSettings, Settings
+from gateway.sections import CorsSettings
+from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
 
 Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_token"]
 BODY_PATTERNS = ("body_credentials", "registered_key")  # they read the body, all of it
+SUBPROTOCOL_PATTERNS = ("plan_key", "app_token")  # their credential fits into a subprotocol
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
 
 OwnName = Literal[
@@ -149,7 +152,11 @@ class RouteSpec(Model):
     max_body: ByteCount | None = None
     """Bytes a request's body may have, as in 1048576 or 1MiB. Patterns that read it: 1MiB."""
     websocket: Flag = False
-    """Let connections be upgraded."""
+    """Let connections become WebSockets."""
+    subprotocol_credential: Flag = False
+    """websocket: the credential may also come as a subprotocol, primit.<credential>."""
+    upgrade: tuple[UpgradeName, ...] = ()
+    """Other protocols that connections may be upgraded to, by their names in Upgrade."""
     strip_prefix: RoutePath | None = None
     """Taken off the path's beginning before it goes to the backend, as in /api."""
     pass_credentials: Flag = False

@@ -12,9 +12,11 @@ Rules:
   deadline.
 """
 
+import contextlib
 import gc
 import logging
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -41,6 +43,7 @@ SHORT_LIFE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
 # Beyond the time that workers take for draining, by their own clock, they are killed.
 OVERTIME_SECONDS = 5
+MOST_DESCRIPTORS = 1 << 20  # asked for; a socket takes two
 
 
 class Arbiter:
@@ -229,11 +232,21 @@ def _address(sock: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as the system allows; its soft limit is meant for select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 def serve(
     settings: Settings, route_file: RouteFile, settings_path: Path | None, routes_path: Path
 ) -> int:
     """Run the gateway until a signal ends it; the process's exit code."""
     configure_logging(settings.logging)
+    _raise_descriptor_limit()
     logger.info("settings from %s, routes from %s", settings_path or "defaults", routes_path)
     if settings.store.url.startswith("memory://"):
         logger.warning(

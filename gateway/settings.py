@@ -3,241 +3,42 @@
 Rules: every field has a default; what isn't known is refused; `${NAME}` in a text is read from the
 environment, and `GATEWAY_SECTION__FIELD=value` (read as YAML) goes before the file. A secret whose
 variable is unset is None: whether that is a problem depends on the routes, see `missing_secrets`
-in `routefile.py`. Where a field's form is checked stands in `fields.py`.
-
-Seconds are seconds, bytes are bytes.
+in `routefile.py`. What the sections may say
+stands in `sections.py`.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
 from gateway.complaints import Checked, Model, check
 from gateway.errors import ConfigurationError
 from gateway.fields import (
-    Count,
-    Flag,
-    HeaderName,
-    Name,
-    Network,
-    Number,
-    Origin,
     PlanName,
-    Port,
-    StoreUrl,
-    Text,
-    TokenSecret,
-    Url,
-    UrlPath,
-    VaultSecret,
-    VisibleSecret,
+)
+from gateway.sections import (
+    AdminSettings,
+    AppleSettings,
+    AppTokenSettings,
+    BoundsSettings,
+    ClientIpSettings,
+    CorsSettings,
+    GoogleSettings,
+    KeySettings,
+    ListenSettings,
+    LoggingSettings,
+    RateLimitSettings,
+    ReloadSettings,
+    ShutdownSettings,
+    SocketsSettings,
+    StoreSettings,
+    TracingSettings,
+    VaultSettings,
 )
 from gateway.yamlfile import Document, Loc, Unset, dotted
 
 PREFIX = "GATEWAY_"
-
-
-class CertificateSettings(Model):
-    certificate: Text
-    """PEM file: the certificate, then its chain."""
-    key: Text
-    """PEM file: the private key."""
-
-
-class TlsSettings(Model):
-    certificate: Text | None = None
-    """PEM file: the certificate, then its chain."""
-    key: Text | None = None
-    """PEM file: the private key."""
-    certificates: tuple[CertificateSettings, ...] = ()
-    """More of them: a client gets the one that names the host it asks for, or else the first."""
-
-    @property
-    def pairs(self) -> tuple[tuple[str, str], ...]:
-        """Files of certificate and key; the first pair is the default."""
-        first = ((self.certificate, self.key),) if self.certificate and self.key else ()
-        return (*first, *((more.certificate, more.key) for more in self.certificates))
-
-
-class ProxyProtocolSettings(Model):
-    trusted: tuple[Network, ...] = Field(min_length=1)
-    """Networks of the balancers whose connections all begin with a PROXY header."""
-
-
-class ListenSettings(Model):
-    host: Text = "0.0.0.0"  # noqa: S104  # a gateway is there to be reached
-    """Address that clients connect to; 0.0.0.0 is all of IPv4."""
-    port: Port = 8080
-    """0 takes a free one."""
-    workers: Count = Field(default=1, ge=1)
-    """Processes that share the port; one per core is right."""
-    worker_timeout: Number = Field(default=10, ge=1)
-    """Seconds without a sign of life after which a worker is replaced."""
-    tls: TlsSettings | None = None
-    """Certificate and key when clients connect by TLS; null: plain HTTP."""
-    proxy_protocol: ProxyProtocolSettings | None = None
-    """Balancers that tell the client's address by a PROXY header; null: none does."""
-
-
-class AdminSettings(Model):
-    host: Text = "127.0.0.1"
-    """Address of the probes, the metrics and the admin API; keep it private."""
-    port: Port = 9901
-    """0 takes a free one."""
-    token: VisibleSecret = None
-    """Required to change anything through the admin API; null: nothing can be changed there."""
-
-
-class StoreSettings(Model):
-    url: StoreUrl = Field(default="memory://", repr=False)
-    """memory:// (for trying out), redis://, rediss://, unix:// or redis+sentinel://."""
-    prefix: Name = "gw"
-    """Begins the name of every key in Redis."""
-    timeout: Number = Field(default=0.05, gt=0)
-    """Seconds that one answer of Redis may take."""
-
-
-class ClientIpSettings(Model):
-    trusted_proxies: tuple[Network, ...] = ()
-    """Networks of the proxies in front, whose X-Forwarded-For is believed."""
-    ipv6_prefix: Count = Field(default=64, ge=1, le=128)
-    """IPv6 clients are limited per network of this size."""
-
-
-class RateLimitSettings(Model):
-    enabled: Flag = True
-    """Limit every client address."""
-    requests: Count = Field(default=1000, ge=1)
-    """Requests an address may send in any one window."""
-    window: Count = Field(default=60, ge=1)
-    """Seconds the window is long; it slides."""
-    block: Count = Field(default=3600, ge=0)
-    """Seconds that an address stays blocked once it has exceeded the limit; 0: not at all."""
-    exempt: tuple[UrlPath, ...] = ("/", "/health")
-    """Paths that are neither counted nor limited."""
-    when_store_is_down: Literal["local", "allow", "deny"] = "local"
-    """While Redis is away: count in this process, admit everything, or refuse everything."""
-
-
-class KeySettings(Model):
-    stale_for: Count = Field(default=300, ge=0)
-    """Seconds that known keys stay good while Redis is away."""
-    remember: Count = Field(default=100_000, ge=1)
-    """Entries that each in-process copy of Redis's data holds at most."""
-
-
-class TokenKey(Model):
-    id: Name
-    """Named in the token's header, so that secrets can be replaced one after the other."""
-    secret: TokenSecret = None
-    """Text of at least 32 bytes."""
-
-
-class AppTokenSettings(Model):
-    issuer: Text = "primit"
-    """`iss` of every token."""
-    audience: Text = "primit-app"
-    """`aud` of every token."""
-    lifetime: Count = Field(default=604_800, ge=1)
-    """Seconds until a token expires; this is a week."""
-    secrets: tuple[TokenKey, ...] = (TokenKey(id="k1"),)
-    """The first one signs, all of them verify."""
-
-
-class GoogleSettings(Model):
-    audiences: tuple[Text, ...] = ()
-    """OAuth client ids of the apps; none: nobody signs in by Google."""
-    certificates_url: Url = "https://www.googleapis.com/oauth2/v1/certs"
-    """Where Google publishes the certificates of its signing keys."""
-
-
-class AppleSettings(Model):
-    audiences: tuple[Text, ...] = ()
-    """Bundle ids of the apps; none: nobody signs in by Apple."""
-    keys_url: Url = "https://appleid.apple.com/auth/keys"
-    """Where Apple publishes its signing keys."""
-
-
-class VaultKey(Model):
-    id: Name
-    """Kept beside what it encrypted, so that keys can be replaced one after the other."""
-    secret: VaultSecret = None
-    """Base64 of 32 bytes: `openssl rand -base64 32`."""
-
-
-class VaultSettings(Model):
-    encryption_keys: tuple[VaultKey, ...] = (VaultKey(id="v1"),)
-    """The first one encrypts, all of them decrypt."""
-    binance_url: Url = "https://fapi.binance.com"
-    """Where registered keys are verified."""
-    timeout: Number = Field(default=5, gt=0)
-    """Seconds that one answer of Binance may take."""
-    requests: Count = Field(default=30, ge=1)
-    """Requests an address may send to the /api-key endpoints in one window."""
-    window: Count = Field(default=60, ge=1)
-    """Seconds that window is long."""
-
-
-class CorsSettings(Model):
-    origins: tuple[Origin, ...] = Field(min_length=1)
-    """Pages that may call from a browser, as in https://app.example.com; "*" is all of them."""
-    headers: tuple[HeaderName, ...] = ("Authorization", "Content-Type", "X-Primit-API-Key")
-    """Request headers that such pages may set."""
-    max_age: Count = Field(default=600, ge=0)
-    """Seconds that a browser may remember the answer to a preflight."""
-
-
-class BoundsSettings(Model):
-    request_line: Count = Field(default=8192, ge=512)
-    """Bytes; a longer one is a 414."""
-    headers: Count = Field(default=32_768, ge=1024)
-    """Bytes of all header fields together; more is a 431."""
-    header_fields: Count = Field(default=100, ge=10)
-    """Fields; more is a 431."""
-    head_timeout: Number = Field(default=10, gt=0)
-    """Seconds from a connection's begin, or a later request's first byte, to the head's end."""
-    body_timeout: Number = Field(default=30, gt=0)
-    """Seconds that may pass between two pieces of a request's body."""
-    keep_alive: Number = Field(default=75, gt=0)
-    """Seconds that a client's idle connection is kept."""
-    requests_per_connection: Count = Field(default=1000, ge=1)
-    """The answer to the last one closes it."""
-    connections: Count = Field(default=10_000, ge=1)
-    """Open connections of clients per worker; further ones are closed at once."""
-    connections_per_ip: Count = Field(default=1000, ge=1)
-    """Of these, from one address (trusted proxies aside)."""
-
-
-class ReloadSettings(Model):
-    watch: Flag = False
-    """Reload when one of the files has changed; else on SIGHUP and `gateway reload` alone."""
-    drain: Number = Field(default=30, ge=0)
-    """Seconds that requests and sockets on routes that are gone get to finish."""
-
-
-class ShutdownSettings(Model):
-    grace: Number = Field(default=0, ge=0)
-    """Seconds between "not ready" and closing the port, for a load balancer to notice."""
-    deadline: Number = Field(default=30, ge=0)
-    """Seconds that requests under way get to finish."""
-
-
-class LoggingSettings(Model):
-    format: Literal["json", "text"] = "json"
-    """One JSON object a line, or lines for people."""
-    access: Flag = True
-    """One line per request."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least serious that is logged."""
-
-
-class TracingSettings(Model):
-    endpoint: Url | None = None
-    """Where traces go, by OTLP over HTTP; null: nowhere."""
-    sample: Number = Field(default=0.01, ge=0, le=1)
-    """Share of the requests that are traced, unless the client's traceparent decides."""
 
 
 class Settings(Model):
@@ -271,6 +72,8 @@ class Settings(Model):
     """How much clients may send and hold, and how long they may take."""
     reload: ReloadSettings = ReloadSettings()
     """How a changed configuration comes into use."""
+    sockets: SocketsSettings = SocketsSettings()
+    """WebSockets and other upgraded connections."""
     shutdown: ShutdownSettings = ShutdownSettings()
     """How the gateway ends."""
     logging: LoggingSettings = LoggingSettings()

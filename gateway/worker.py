@@ -109,6 +109,7 @@ class Worker:
         else:
             await asyncio.sleep(shutdown.grace)
         server.close()
+        live.parts.sockets.drain()
         await drain(listener, shutdown.deadline, at_once=not arbiter.retired)
         changes.cancel()
         ticker.cancel()

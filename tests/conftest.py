@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis_process import RedisProcess
 
-from gateway.settings import StoreSettings
+from gateway.sections import StoreSettings
 from gateway.store.redis import Store
 
 STORE_TIMEOUT_SECONDS = 2.0  # generous: a busy machine is not an outage

@@ -18,7 +18,7 @@ from gateway_process import VAULT_KEY
 from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES
 
-from gateway.settings import VaultKey
+from gateway.sections import VaultKey
 from gateway.vault.encryption import MasterKeys, UndecryptableError
 
 

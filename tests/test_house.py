@@ -39,6 +39,7 @@ LAYERS = (
     ("jsonbody", "routechecks"),
     ("routespec",),
     ("settings", "upstreamspec"),
+    ("sections",),
     ("complaints", "fields"),
     ("filestate", "routing", "yamlfile"),
     ("errors",),

@@ -139,6 +139,8 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "retry": None,
         "max_body": None,
         "websocket": False,
+        "subprotocol_credential": False,
+        "upgrade": (),
         "strip_prefix": None,
         "pass_credentials": False,
         "inject": False,
@@ -360,6 +362,47 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         (
             {"websocket": "true", "methods": "[POST]"},
             "4:66: route 'a': websocket needs GET among the methods: an upgrade is a GET",
+        ),
+        (
+            {"auth": "registered_key", "upgrade": "[foo]"},
+            (
+                "4:72: route 'a': upgrade can't go with registered_key: "
+                "an upgrade has no body to read"
+            ),
+        ),
+        (
+            {"upgrade": "[foo]", "methods": "[POST]"},
+            "4:64: route 'a': upgrade needs GET among the methods: an upgrade is a GET",
+        ),
+        (
+            {"upgrade": "[H2C]"},
+            (
+                "4:65: route 'a': upgrade[0] can't be tunneled: "
+                "it would carry requests past every check"
+            ),
+        ),
+        (
+            {"upgrade": "[HTTP/2.0]"},
+            (
+                "4:65: route 'a': upgrade[0] can't be tunneled: "
+                "it would carry requests past every check"
+            ),
+        ),
+        (
+            {"upgrade": "[websocket]"},
+            "4:65: route 'a': upgrade[0] has a field of its own; say `websocket: true`",
+        ),
+        (
+            {"upgrade": "[a b]"},
+            "4:65: route 'a': upgrade[0] must be a protocol's name, as in foo or foo/2",
+        ),
+        (
+            {"subprotocol_credential": "true"},
+            "4:79: route 'a': subprotocol_credential needs `websocket: true`",
+        ),
+        (
+            {"websocket": "true", "subprotocol_credential": "true"},
+            ("4:96: route 'a': subprotocol_credential can't go with public: it has no credential"),
         ),
         ({"methods": "GET"}, f"4:64: route 'a': methods {LIST}"),
         (

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from gateway.exchange import Exchange, Identity
 from gateway.proxy.headers import head_lines
+from gateway.proxy.websocket import move_credential
 
 
 class Authenticator(ABC):
@@ -24,6 +25,22 @@ class Authenticator(ABC):
 
         It does not suspend when everything it needs is known in this process.
         """
+
+
+class FromSubprotocol(Authenticator):
+    """`inner`, for WebSockets of browsers too: `primit.<credential>` may stand for its header.
+
+    `scheme` is what stands before the credential there. `inner` hears nothing of WebSockets.
+    """
+
+    def __init__(self, inner: Authenticator, header: str, scheme: str = "") -> None:
+        self._inner = inner
+        self._header = header
+        self._scheme = scheme
+
+    async def authenticate(self, exchange: Exchange) -> Identity:
+        move_credential(exchange, self._header, self._scheme)
+        return await self._inner.authenticate(exchange)
 
 
 @lru_cache(maxsize=16_384)

@@ -9,7 +9,8 @@ from gateway.proxy.headers import without_prefix
 from gateway.routefile import RouteFile
 from gateway.routespec import OWN_ENDPOINTS, OwnEndpoint, RouteLimit, RouteSpec, own_endpoints
 from gateway.routing import RouteTable
-from gateway.settings import Settings, VaultSettings
+from gateway.sections import VaultSettings
+from gateway.settings import Settings
 
 DEMANDS = {
     "public": "nothing",

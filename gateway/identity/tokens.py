@@ -23,7 +23,7 @@ import jwt
 from gateway.errors import INVALID_TOKEN, DependencyUnavailable, Unauthenticated
 from gateway.identity import jose
 from gateway.identity.users import User
-from gateway.settings import AppTokenSettings
+from gateway.sections import AppTokenSettings
 
 MAX_TOKEN_LENGTH = 4096  # characters; ours have about 350
 VERSION = 1

@@ -42,7 +42,7 @@ from gateway.limits.address import ClientAddresses
 from gateway.limits.blocks import Blocked, blocked_now, lift
 from gateway.limits.local import LocalWindows
 from gateway.limits.policy import Counts, Decision, Policy
-from gateway.settings import ClientIpSettings
+from gateway.sections import ClientIpSettings
 from gateway.store.redis import Store
 
 logger = logging.getLogger("gateway.limits")

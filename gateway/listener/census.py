@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from gateway.limits import ClientAddresses
 from gateway.limits.address import canonical
-from gateway.settings import BoundsSettings
+from gateway.sections import BoundsSettings
 
 logger = logging.getLogger("gateway.listener")
 

@@ -69,6 +69,7 @@ class ClientConnection(RequestHandler):
         "_chunked_bytes",
         "_complained",
         "_counted",
+        "_end_of_unfinished",
         "_in_body",
         "_left",
         "_max_unfinished_bytes",
@@ -108,6 +109,7 @@ class ClientConnection(RequestHandler):
         self._chunked_bytes = 0  # of it, with its framing
         # Of a head that is still coming: the parser keeps them, and bounds each field alone.
         self._unfinished_bytes = 0
+        self._end_of_unfinished = b""
         # A field takes four bytes more than its name and value.
         self._max_unfinished_bytes = bounds.request_line + bounds.headers + 4 * bounds.header_fields
         self._complained = False  # of the head that is coming
@@ -149,6 +151,8 @@ class ClientConnection(RequestHandler):
         messages = self._messages
         if self._request_count != heads:
             message, payload = messages[-1]
+            if getattr(message, "upgrade", False) and not self._upgraded and payload.is_eof():
+                self._hold_upgrade(data)
             self._unfinished_bytes = 0
             self.deadline = NEVER
             self._in_body = False
@@ -166,7 +170,17 @@ class ClientConnection(RequestHandler):
                 if self._has_much_framing(body):
                     break_off(body, TimeoutError())
         elif data and not self._upgraded and not self._close:
+            self._end_of_unfinished = (self._end_of_unfinished + data)[-3:]
             self._more_of_head(len(data))
+
+    def _hold_upgrade(self, data: bytes) -> None:
+        """Keep what comes behind this head, as aiohttp does for the one protocol that it knows.
+
+        It has dropped what came along in the same read; where there was any, it is no upgrade.
+        """
+        if self._unfinished_bytes:
+            data = self._end_of_unfinished + data
+        self._upgraded = data.find(b"\r\n\r\n") == len(data) - 4
 
     def _begin_chunked(self, received_bytes: int) -> None:
         """Measure what has come of a chunked body; what came with it is not its framing."""
@@ -264,9 +278,18 @@ class ClientConnection(RequestHandler):
             if self.transport is not None:
                 self.transport.abort()
 
-    def switch(self, protocol: Any) -> None:
+    @property
+    def holds_upgrade(self) -> bool:
+        return bool(self._upgraded)
+
+    def switch(self, protocol: asyncio.Protocol) -> bytes:
+        assert self.transport is not None
         self.deadline = NEVER
-        self.set_parser(protocol)
+        early, self._message_tail = self._message_tail, b""
+        self.transport.set_protocol(protocol)
+        if self._buffer_paused:
+            self._resume_reading_for_buffer()
+        return early
 
     # The end.
 

@@ -17,7 +17,8 @@ from gateway.listener.census import Census
 from gateway.listener.connection import LINGER_SECONDS, NEVER, UNREADABLE, ClientConnection
 from gateway.listener.entrance import Entrance
 from gateway.pipeline import Gateway, Written
-from gateway.settings import BoundsSettings, Settings
+from gateway.sections import BoundsSettings
+from gateway.settings import Settings
 from gateway.tls import ServerTls
 
 ENDED_AT_ONCE = 16  # in one turn of the event loop

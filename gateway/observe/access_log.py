@@ -10,7 +10,8 @@ Rules:
   percent-encoded), so that any line is valid JSON, in any locale, in one piece.
 
 Fields: `time` is the end of the request, UTC; `seconds` its whole duration, `upstream_seconds`
-the upstream's part; `bytes` what was sent to the client; `reason` why it was refused.
+the upstream's part; `bytes` what was sent to the client; `reason` why it was refused. A socket's
+line is written at its end and has two more: `received_bytes`, what its client sent, and `end`, why.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from gateway.exchange import Exchange
 from gateway.observe.counts import METHODS
 from gateway.observe.metrics import Reading, Sourced
 from gateway.observe.redaction import safe_path, safe_word
-from gateway.settings import LoggingSettings
+from gateway.sections import LoggingSettings
 
 STANDARD_OUTPUT = 1
 INTERVAL_SECONDS = 0.1
@@ -107,8 +108,14 @@ class AccessLog:
             f'"user_id": {"null" if user_id is None else user_id}, '
             f'"key_id": {"null" if identity is None else _word(identity.key_id)}, '
             f'"reason": {_word(exchange.refusal)}, '
-            f'"fault": {"null" if failure is None else _word(failure.fault)}}}\n'
+            f'"fault": {"null" if failure is None else _word(failure.fault)}'
         )
+        if exchange.socket_end is not None:
+            line += (
+                f', "received_bytes": {exchange.body_received_bytes}, '
+                f'"end": {_word(exchange.socket_end)}'
+            )
+        line += "}\n"
         self._writer.put((line if self._json else as_text(line)).encode("ascii"))
 
     def _time(self) -> str:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, TextIO
 
 from gateway.observe.redaction import redact
-from gateway.settings import LoggingSettings
+from gateway.sections import LoggingSettings
 
 # Together below PIPE_BUF for all but exotic text, so that lines of workers don't mix on a pipe.
 MAX_MESSAGE_LENGTH = 1000

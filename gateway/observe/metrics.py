@@ -58,6 +58,8 @@ class Sourced(StrEnum):
     UPSTREAM_TARGETS = "gateway_upstream_targets"  # (upstream, state)
     UPSTREAM_RETRIES = "gateway_upstream_retries_total"  # (upstream)
     CONNECTIONS = "gateway_connections"  # ()
+    SOCKETS = "gateway_sockets"  # (route)
+    SOCKETS_ENDED = "gateway_sockets_ended_total"  # (reason)
     STORE_UP = "gateway_store_up"  # ()
     RELOADED = "gateway_config_last_reload_successful"  # ()
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
@@ -154,6 +156,12 @@ class Metrics:
                 "Calls to the store that failed or took too long.",
                 registry=registry,
             ),
+            Sourced.SOCKETS_ENDED: Counter(
+                Sourced.SOCKETS_ENDED.value,
+                "Sockets that have ended, by what ended them.",
+                ("reason",),
+                registry=registry,
+            ),
             Sourced.LOG_LINES_DROPPED: Counter(
                 Sourced.LOG_LINES_DROPPED.value,
                 "Access log lines that nobody read in time.",
@@ -186,6 +194,13 @@ class Metrics:
             Sourced.CONNECTIONS: Gauge(
                 Sourced.CONNECTIONS.value,
                 "Open connections of clients.",
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+            Sourced.SOCKETS: Gauge(
+                Sourced.SOCKETS.value,
+                "Open sockets: connections that were upgraded.",
+                ("route",),
                 registry=registry,
                 multiprocess_mode="livesum",
             ),

@@ -30,7 +30,7 @@ from multidict import CIMultiDictProxy
 
 from gateway.exchange import Exchange
 from gateway.observe.counts import METHODS
-from gateway.settings import TracingSettings
+from gateway.sections import TracingSettings
 
 logger = logging.getLogger("gateway.observe")
 

@@ -20,14 +20,12 @@ from gateway.errors import (
     ClientGone,
     GatewayError,
     PayloadTooLarge,
-    RequestTimeout,
     UpstreamFailed,
-    UpstreamTimeout,
 )
 from gateway.exchange import Exchange
 from gateway.limits import ClientAddresses
 from gateway.proxy.answer import connection_line
-from gateway.proxy.connection import UpstreamConnection
+from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.headers import (
     NO_LENGTH,
     answer_lines,
@@ -267,7 +265,7 @@ class Relay:
         limit = self._forwarder.max_body_bytes
         try:
             exchange.send_continue()
-            while chunk := await exchange.next_piece():
+            while chunk := await self._next_piece():
                 exchange.body_received_bytes += len(chunk)
                 if limit is not None and exchange.body_received_bytes > limit:
                     raise PayloadTooLarge(limit)
@@ -278,6 +276,13 @@ class Relay:
             self._request_sent = True
         except GatewayError as error:
             upstream.fail(error)
+
+    async def _next_piece(self) -> bytes:
+        """What has come of the body. While the client is awaited, the backend is not late."""
+        self._upstream.deadline = NEVER
+        piece = await self.exchange.next_piece()
+        self._upstream.moved()
+        return piece
 
     def _client_left(self) -> None:
         self._upstream.fail(ClientGone())
@@ -349,8 +354,5 @@ class Relay:
 
     def failed(self, error: GatewayError) -> None:
         self._out.clear()
-        stalled = not self._request_sent and not self._upstream.write_paused
-        if stalled and isinstance(error, UpstreamTimeout):
-            error = RequestTimeout()  # the backend took all there was: it is the client who is late
         if not self._done.done():
             self._done.set_exception(error)

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from zlib import crc32
 
 from gateway.errors import StoreUnavailable
-from gateway.settings import KeySettings
+from gateway.sections import KeySettings
 from gateway.store.redis import Store
 from gateway.store.times import has_passed, iso_utc, unix_seconds
 from gateway.store.watch import Watched

@@ -27,7 +27,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.errors import ConfigurationError, StoreUnavailable
-from gateway.settings import StoreSettings
+from gateway.sections import StoreSettings
 from gateway.store.changes import Changes
 from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
 from gateway.store.patience import patience

@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.errors import DependencyUnavailable
-from gateway.settings import VaultKey
+from gateway.sections import VaultKey
 
 NONCE_BYTES = 12  # NIST SP 800-38D §8.2.2
 

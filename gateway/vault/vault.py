@@ -16,7 +16,7 @@ from typing import Any
 
 from gateway.errors import BinanceFailed, DependencyUnavailable
 from gateway.jsonbody import normal_email
-from gateway.settings import VaultSettings
+from gateway.sections import VaultSettings
 from gateway.store.redis import Store
 from gateway.store.times import iso_utc
 from gateway.vault.binance import Binance, sendable

@@ -20,7 +20,7 @@ from gateway.pipeline import Gateway, Route
 from gateway.proxy.forward import Forwarder, _framing
 from gateway.proxy.headers import request_drops
 from gateway.routing import Match, RouteTable
-from gateway.settings import BoundsSettings, ClientIpSettings, LoggingSettings
+from gateway.sections import BoundsSettings, ClientIpSettings, LoggingSettings
 
 MAX_BODY_BYTES = 1 << 20
 TURNS = 12  # of the event loop, for a request to be taken and answered

@@ -13,7 +13,7 @@ from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.settings import AppTokenSettings, KeySettings, TokenKey
+from gateway.sections import AppTokenSettings, KeySettings, TokenKey
 
 CONTRACT_FIELDS = [
     "id",

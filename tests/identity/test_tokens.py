@@ -15,7 +15,7 @@ from gateway.errors import DependencyUnavailable, Unauthenticated
 from gateway.identity import tokens
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import User
-from gateway.settings import AppTokenSettings, TokenKey
+from gateway.sections import AppTokenSettings, TokenKey
 
 NOW = 1_790_000_000.25
 SECRETS = {"k1": "first secret of at least 32 bytes!!", "k2": "other secret of at least 32 bytes!!"}

@@ -6,7 +6,7 @@ from redis_process import RedisProcess, eventually, news_heard
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.users import UnknownUserError, User, UserExistsError, Users
-from gateway.settings import KeySettings, StoreSettings
+from gateway.sections import KeySettings, StoreSettings
 from gateway.store.redis import Store
 
 NOW = 1777464000.0  # 2026-04-29T12:00:00

@@ -4,7 +4,7 @@ import pytest
 from multidict import CIMultiDict
 
 from gateway.limits import ClientAddresses
-from gateway.settings import ClientIpSettings
+from gateway.sections import ClientIpSettings
 
 PROXIES = ("10.0.0.0/8", "192.0.2.1", "2001:db8:ffff::/48", "::ffff:198.51.100.0/120")
 PROXY, PROXY6 = "10.0.0.1", "2001:db8:ffff::1"

@@ -8,7 +8,7 @@ import pytest
 from limits_clock import Clock, landed
 
 from gateway.limits import Decision, Limiter, Policy, limiter, policy_header, ratelimit
-from gateway.settings import StoreSettings
+from gateway.sections import StoreSettings
 from gateway.store.redis import Store
 
 IP = Policy("ip", 1000, 60, 3600)

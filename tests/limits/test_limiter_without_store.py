@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import StoreUnavailable
 from gateway.limits import Limiter, Policy
-from gateway.settings import StoreSettings
+from gateway.sections import StoreSettings
 from gateway.store.redis import Store
 
 IP = Policy("ip", 100, 60, 3600)

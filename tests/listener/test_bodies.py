@@ -85,29 +85,6 @@ async def test_an_admitted_upload_gets_leave_once_and_from_us(
         writer.transport.abort()
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        b"Expect: something\r\n",
-        b"Expect: 100-continue, something\r\n",
-        b"Expect: 100-continue\r\nExpect: something\r\n",
-        b"Expect:\r\n",
-        b"Expect: 100-continue;q=1\r\n",
-    ],
-)
-@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
-async def test_an_expectation_that_can_not_be_met_is_refused(
-    backend: RawBackend, tmp_path: Path, fields: bytes, version: bytes
-) -> None:
-    """RFC 9110 §10.1.1: to drop it and go on would be to promise it."""
-    head = b"POST /x HTTP/%b\r\nHost: a\r\nContent-Length: 5\r\n" % version
-    async with gateway_before(backend, tmp_path) as gateway:
-        got = await gateway.talk(head + fields + b"\r\n")
-        assert got.startswith(b"HTTP/1.1 417 Expectation Failed\r\n")
-        assert b"\r\nConnection: close\r\n" in got
-    assert backend.requests == []
-
-
 async def test_leave_is_not_given_to_http_1_0(backend: RawBackend, tmp_path: Path) -> None:
     head = b"POST /x HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     async with gateway_before(backend, tmp_path) as gateway:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from gateway.errors import Forbidden, GatewayError
 from gateway.observe.access_log import AccessLog, LineWriter
 from gateway.observe.metrics import Reading, Sourced
-from gateway.settings import LoggingSettings
+from gateway.sections import LoggingSettings
 
 NOON = 1_795_348_800.0625
 ROUTES = st.builds(Labels, st.text(max_size=200), st.text(max_size=200))

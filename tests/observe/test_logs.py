@@ -15,7 +15,7 @@ from gateway.observe.logs import (
     TextFormatter,
     configure_logging,
 )
-from gateway.settings import LoggingSettings
+from gateway.sections import LoggingSettings
 
 CANARY = "canaryCANARY7c1f"
 

@@ -21,7 +21,7 @@ from redis_process import eventually
 from gateway.errors import ClientGone, UpstreamFailed, UpstreamTimeout
 from gateway.observe import tracing
 from gateway.observe.tracing import BATCH_SPANS, MAX_SPANS, Trace, Tracer, traces_url
-from gateway.settings import TracingSettings
+from gateway.sections import TracingSettings
 
 TRACE_ID, PARENT_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, UNSAMPLED = f"00-{TRACE_ID}-{PARENT_ID}-01", f"00-{TRACE_ID}-{PARENT_ID}-00"

@@ -22,7 +22,7 @@ HEAD = b"Host: api.example\r\n"
 SMUGGLED = b"GET /smuggled HTTP/1.1\r\n" + HEAD + b"\r\n"
 CREDENTIALS = b'{"api_key": "k", "api_secret": "s"}'
 WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: a2V5\r\n"
-SETTINGS: dict[str, Any] = {"rate_limit": {"requests": 100_000}}
+SETTINGS: dict[str, Any] = {"rate_limit": {"requests": 100_000}, "bounds": {"body_timeout": 1}}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from redis_process import RedisProcess, eventually, news_heard
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.users import Users
-from gateway.settings import KeySettings, StoreSettings
+from gateway.sections import KeySettings, StoreSettings
 from gateway.store.keys import KeyRecord, Keys, UnknownKeyError, digest, new_key, well_formed
 from gateway.store.redis import Store
 

@@ -2,7 +2,7 @@ import pytest
 from redis_process import eventually
 
 from gateway.identity.users import UnknownUserError, Users
-from gateway.settings import KeySettings
+from gateway.sections import KeySettings
 from gateway.store.plans import Plans, UnknownPlanError, UserPlan
 from gateway.store.redis import Store
 

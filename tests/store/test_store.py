@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 from redis_process import RedisProcess, eventually, free_port
 
 from gateway.errors import ConfigurationError, StoreUnavailable
-from gateway.settings import StoreSettings
+from gateway.sections import StoreSettings
 from gateway.store.redis import Store
 
 

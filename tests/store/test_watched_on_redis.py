@@ -5,7 +5,7 @@ import pytest
 from redis_process import RedisProcess, eventually, news_heard
 
 from gateway.errors import StoreUnavailable
-from gateway.settings import StoreSettings
+from gateway.sections import StoreSettings
 from gateway.store.redis import Store
 from gateway.store.watch import Watched
 

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from gateway.errors import DependencyUnavailable
-from gateway.settings import VaultKey
+from gateway.sections import VaultKey
 from gateway.vault.encryption import Credentials, MasterKeys, UndecryptableError
 
 RAW = {name: bytes([number]) * 32 for number, name in enumerate(("v1", "v2"), 1)}

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from stand_ins import BinanceStandIn, Fault
 
 from gateway.errors import BinanceFailed, DependencyUnavailable, StoreUnavailable
-from gateway.settings import StoreSettings, VaultKey, VaultSettings
+from gateway.sections import StoreSettings, VaultKey, VaultSettings
 from gateway.store.redis import Store
 from gateway.vault import Credentials, Vault, Verification
 from gateway.vault.binance import Binance

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from stand_ins import BinanceStandIn, Fault
 
 from gateway.errors import BinanceFailed, Invalid, PayloadTooLarge
-from gateway.settings import VaultKey, VaultSettings
+from gateway.sections import VaultKey, VaultSettings
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
 from gateway.vault.endpoints import KeyStatus, VerifyKey

@@ -1,0 +1,238 @@
+"""The open sockets of one worker: how many there may be, whether they still may, how they end.
+
+Rules:
+- A socket takes its place before its handshake goes to the backend, and gives it back at its end.
+- Who opened a socket is asked for again, by the same authenticator, within each second: a key,
+  token or plan that opens the route no more ends it. "Could not check" does not.
+- No timer per socket: a third of them is looked at in each sweep.
+
+Terms: a *socket* is an upgraded connection, or a handshake on the way to one; its *tunnel* is what
+carries its bytes; its *holder* is who may have only so many: the key, or the user of the token.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any, Protocol
+
+from gateway.errors import Fault, GatewayError, Overloaded, TooManyRequests
+from gateway.exchange import Exchange
+from gateway.observe.metrics import Reading, Sourced
+from gateway.sections import SocketsSettings
+
+logger = logging.getLogger("gateway.proxy")
+
+NEVER = float("inf")
+SHIFTS = 3  # sweeps until every socket was looked at
+LANES = 16  # checks that may wait for the store at once
+CHECKS_AT_A_TIME = 16  # by one lane, until the event loop gets its turn
+RETRY_AFTER_SECONDS = 10
+
+
+class End(StrEnum):
+    """Why a socket ended."""
+
+    CLIENT = "client"
+    BACKEND = "backend"
+    IDLE = "idle"
+    REVOKED = "revoked"
+    DRAINING = "draining"
+    ROUTE_REMOVED = "route_removed"
+    STALLED = "stalled"
+
+
+class Tunnel(Protocol):
+    """What carries a socket's bytes (`tunnel.py` has the real one)."""
+
+    ending: bool  # by the gateway
+
+    def overdue(self, now: float) -> End | None:
+        """Has it been quiet, or one side stuck, for too long at `now` (loop time)?"""
+
+    def end(self, why: End) -> None: ...
+
+
+class Socket:
+    """One place, taken by a handshake and kept by the tunnel that comes of it."""
+
+    __slots__ = ("bucket", "ends_at", "exchange", "holder", "is_due", "shift", "tunnel")
+
+    def __init__(self, exchange: Exchange, bucket: str, shift: int) -> None:
+        identity = exchange.identity
+        self.exchange = exchange
+        self.bucket = bucket  # of its address
+        self.holder = None if identity is None else identity.key_id or identity.user_id
+        self.shift = shift
+        self.tunnel: Tunnel | None = None  # until the backend has agreed
+        self.ends_at = NEVER  # loop time: its route is gone
+        self.is_due = False  # to be checked
+
+
+class OpenSockets:
+    """All of a worker; `bucket` says what an address is counted by."""
+
+    def __init__(self, settings: SocketsSettings, bucket: Callable[[str], str]) -> None:
+        self.use(settings, bucket)
+        self._shifts: tuple[set[Socket], ...] = tuple(set() for _ in range(SHIFTS))
+        self._taken = 0  # places, since the beginning
+        self._turn = 0
+        self._by_bucket: Counter[str] = Counter()
+        self._by_holder: dict[str | int, set[Socket]] = {}
+        self._ends: Counter[End] = Counter()
+        self._draining = False
+        self._due: deque[Socket] = deque()
+        self._refused: set[str | int] = set()  # holders, since the last sweep
+        self._lanes: set[asyncio.Task[None]] = set()
+
+    def use(self, settings: SocketsSettings, bucket: Callable[[str], str]) -> None:
+        """Hold sockets that open from now on to these."""
+        self.idle_seconds = settings.idle
+        self._settings = settings
+        self._bucket = bucket
+
+    def __iter__(self) -> Iterator[Socket]:
+        """Every socket, handshakes under way too."""
+        for shift in self._shifts:
+            yield from tuple(shift)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._shifts))
+
+    @contextmanager
+    def place(self, exchange: Exchange) -> Iterator[Socket]:
+        """A place for as long as the handshake and its socket last.
+
+        Raises TooManyRequests (of the address, of the holder), Overloaded (all there are).
+        """
+        settings = self._settings
+        if len(self) >= settings.max:
+            raise Overloaded(reason="too_many_sockets")
+        self._taken += 1
+        shift = self._taken % SHIFTS
+        socket = Socket(exchange, self._bucket(exchange.client_ip), shift)
+        holder = socket.holder
+        if self._by_bucket[socket.bucket] >= settings.max_per_ip or (
+            holder is not None and len(self._by_holder.get(holder, ())) >= settings.max_per_key
+        ):
+            raise TooManyRequests(
+                "Too many open sockets",
+                reason="too_many_sockets",
+                retry_after=RETRY_AFTER_SECONDS,
+            )
+        self._shifts[shift].add(socket)
+        self._by_bucket[socket.bucket] += 1
+        if holder is not None:
+            self._by_holder.setdefault(holder, set()).add(socket)
+        try:
+            yield socket
+        finally:
+            self._shifts[shift].discard(socket)
+            # Only what is there is kept: strangers can't make the tables grow.
+            self._by_bucket[socket.bucket] -= 1
+            if not self._by_bucket[socket.bucket]:
+                del self._by_bucket[socket.bucket]
+            if holder is not None:
+                self._by_holder[holder].discard(socket)
+                if not self._by_holder[holder]:
+                    del self._by_holder[holder]
+
+    def opened(self, socket: Socket, tunnel: Tunnel) -> None:
+        socket.tunnel = tunnel
+        if self._draining:
+            tunnel.end(End.DRAINING)
+
+    def closed(self, socket: Socket, why: End) -> None:
+        socket.exchange.socket_end = why
+        self._ends[why] += 1
+
+    def sweep(self, now: float) -> None:
+        """End what is overdue, and begin to check who may go on, of a third; `now` is loop time."""
+        self._turn = (self._turn + 1) % SHIFTS
+        for socket in tuple(self._shifts[self._turn]):
+            tunnel = socket.tunnel
+            if tunnel is None:
+                continue
+            why = End.ROUTE_REMOVED if socket.ends_at <= now else tunnel.overdue(now)
+            if why is not None:
+                tunnel.end(why)
+            elif socket.holder is not None:
+                self._ask(socket)
+        self._refused.clear()
+        for _ in range(min(LANES, len(self._due)) - len(self._lanes)):
+            lane = asyncio.get_running_loop().create_task(self._check_due())
+            self._lanes.add(lane)
+            lane.add_done_callback(self._lanes.discard)
+
+    def _ask(self, socket: Socket) -> None:
+        tunnel = socket.tunnel
+        if tunnel is not None and not tunnel.ending and not socket.is_due:
+            socket.is_due = True
+            self._due.append(socket)
+
+    async def _check_due(self) -> None:
+        checked = 0
+        while self._due:
+            socket = self._due.popleft()
+            socket.is_due = False
+            await self._check(socket)
+            checked += 1
+            if checked % CHECKS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+
+    async def _check(self, socket: Socket) -> None:
+        exchange = socket.exchange
+        route: Any = exchange.route  # the pipeline's, which stands above this package
+        if not route.enforce:
+            return
+        try:
+            await route.authenticator.authenticate(exchange)
+        except GatewayError as error:
+            if error.fault is Fault.CLIENT:
+                self._revoked(socket)
+        except Exception as error:  # whatever it was, it says nothing of the credential
+            logger.error("a socket of request %s: no check", exchange.request_id, exc_info=error)
+
+    def _revoked(self, socket: Socket) -> None:
+        """End it, and ask for the holder's others at once: likely they are no better."""
+        if socket.tunnel is not None:
+            socket.tunnel.end(End.REVOKED)
+        holder = socket.holder
+        if holder is not None and holder not in self._refused:
+            self._refused.add(holder)
+            for other in self._by_holder.get(holder, ()):
+                self._ask(other)
+
+    def drain(self) -> None:
+        """End all of them, and those that still open."""
+        self._draining = True
+        for socket in self:
+            if socket.tunnel is not None:
+                socket.tunnel.end(End.DRAINING)
+
+    def end_routes(self, keep: Callable[[Any], Any | None], deadline: float) -> None:
+        """Follow a new route table; `keep` gives a route's place in it, None if it has none.
+
+        Sockets of routes that are gone end at `deadline` (loop time). All others are the new
+        route's, and checked by its authenticator.
+        """
+        for socket in self:
+            route = keep(socket.exchange.route)
+            if route is None:
+                socket.ends_at = min(socket.ends_at, deadline)
+            else:
+                socket.exchange.route = route
+
+    def readings(self) -> Iterator[Reading]:
+        """What is counted here, for the metrics."""
+        routes = Counter(
+            socket.exchange.route.name
+            for socket in self
+            if socket.tunnel is not None and socket.exchange.route is not None
+        )
+        for name, count in routes.items():
+            yield Reading(Sourced.SOCKETS, (name,), count)
+        for why, count in self._ends.items():
+            yield Reading(Sourced.SOCKETS_ENDED, (why.value,), count)
