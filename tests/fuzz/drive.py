@@ -20,7 +20,8 @@ from gateway.pipeline import Gateway, Route
 from gateway.proxy.forward import Forwarder, _framing
 from gateway.proxy.headers import request_drops
 from gateway.routing import Match, RouteTable
-from gateway.sections import BoundsSettings, ClientIpSettings, LoggingSettings
+from gateway.sections import ClientIpSettings, LoggingSettings
+from gateway.settings import Settings
 
 MAX_BODY_BYTES = 1 << 20
 TURNS = 12  # of the event loop, for a request to be taken and answered
@@ -56,7 +57,10 @@ class MockTransport(asyncio.Transport):
     def close(self) -> None:
         self.closing = True
 
-    abort = close
+    abort = write_eof = close  # whichever way: nothing follows
+
+    def can_write_eof(self) -> bool:
+        return True
 
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...
@@ -80,13 +84,14 @@ class Driver:
         every = [(Match(path, None, loose_path=True), route) for path in ("/", "/{rest...}")]
         gateway = Gateway(
             table=RouteTable(every),
+            routes={route.name: route},
             addresses=addresses,
             limiter=None,
             exempt=frozenset(),
             metrics=metrics,
             access_log=AccessLog(LoggingSettings(access=False)),
         )
-        self._listener = Listener(gateway, BoundsSettings())
+        self._listener = Listener(gateway, Settings(), addresses)
 
     async def _respond(self, exchange: Exchange) -> Answer:
         # The head is written as for a body that is passed on as it comes.
