@@ -114,8 +114,8 @@ def sabotage_all() -> None:
 
     def head(self: Relay, upstream: UpstreamConnection) -> None:
         """Fail within a callback of the parser, amid the backend's answer."""
-        if self._exchange.headers.get("X-Crash") == "answering":
-            raise RuntimeError(self._exchange.headers, upstream)
+        if self.exchange.headers.get("X-Crash") == "answering":
+            raise RuntimeError(self.exchange.headers, upstream)
         genuine_head(self, upstream)
 
     async def add(self: Vault, email: str, api_key: str, api_secret: str) -> dict[str, Any]:

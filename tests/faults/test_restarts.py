@@ -62,7 +62,7 @@ class Load:
             except ConnectionError:
                 status = 0
             self.outcomes[name] = status
-            if status == 0 and client is not None:
+            if client is not None and (status == 0 or b"\r\nConnection: close" in seen.head):
                 client.socket.close()
                 client = None
         if client is not None:

@@ -49,8 +49,8 @@ def encrypted(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[RawBackend]:
-    backend = await RawBackend().start()
+async def backend(encrypted: str, server_side: ssl.SSLContext) -> AsyncIterator[RawBackend]:
+    backend = await RawBackend(tls=None if encrypted == "client" else server_side).start()
     yield backend
     await backend.stop()
 
@@ -61,17 +61,13 @@ async def gateway(
     tmp_path: Path,
     encrypted: str,
     server_side: ssl.SSLContext,
-    client_side: ssl.SSLContext,
 ) -> AsyncIterator[Running]:
-    table = {"upstreams": upstream(backend.url), "routes": [route("/ws", websocket=True)]}
+    tls = {"tls": {"verify": False}} if backend.tls else {}
+    upstreams = upstream(backend.url, **tls)
+    table = {"upstreams": upstreams, "routes": [route("/ws", websocket=True)]}
     loop = asyncio.get_running_loop()
     servers = []
     async with open_gateway(tmp_path, table) as running:
-        if encrypted != "client":
-            server = await asyncio.start_server(backend._serve, "127.0.0.1", 0, ssl=server_side)
-            servers.append(server)
-            (target,) = running.parts.pools["backend"].targets
-            target.tls, target.port = client_side, server.sockets[0].getsockname()[1]
         if encrypted != "backend":
             front = await loop.create_server(running.listener, "127.0.0.1", 0, ssl=server_side)
             servers.append(front)
