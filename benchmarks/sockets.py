@@ -3,10 +3,12 @@
     .venv/bin/python benchmarks/sockets.py [--sockets 5000] [--seconds 5]
 
 A real `gateway serve` on one core with one worker and a real Redis; backend and clients share the
-other core. All sockets are opened by one plan key, and each exchanges a message. Memory is what the
-worker's resident memory grew by, over the number of sockets. A revocation is timed from the write
-to Redis until the first, the middle and the last client has its Close frame (1008). Messages of 64
-bytes go to and fro over 32 sockets, through the gateway and straight to the backend, in turns; what
+other core. The sockets are opened by one plan key, and as many more as a key may open by default by
+another one; each exchanges a message. Memory is what the worker's resident memory grew by, over the
+number of sockets. A revocation is timed from the write to Redis until the first, the middle and the
+last client has its Close frame (1008): first that of the key with few sockets, then that of the
+other. The bounds that stop one address or key from having so many are raised. Messages of 64 bytes
+go to and fro over 32 sockets, through the gateway and straight to the backend, in turns; what
 counts is the ratio. Everything listens on 127.0.0.1, is bounded in time, and is ended by its
 process id.
 """
@@ -35,6 +37,7 @@ import uvloop
 
 GATEWAY_CORE, OTHER_CORE = 0, 1
 BUSY_SOCKETS, ROUNDS = 32, 3
+FEW_SOCKETS = 100  # `sockets.max_per_key`, by default
 AT_ONCE = 64  # handshakes
 PATIENCE_SECONDS = 60
 PAYLOAD = bytes(64)
@@ -151,7 +154,6 @@ async def messages_per_second(port: int, handshake: bytes, seconds: float) -> fl
 
 async def measure(folder: Path, count: int, seconds: float) -> list[tuple[str, str]]:
     gateway, admin, store = (free_port() for _ in range(3))
-    loop = asyncio.get_running_loop()
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         backend = listening.getsockname()[1]
@@ -168,12 +170,8 @@ async def measure(folder: Path, count: int, seconds: float) -> list[tuple[str, s
             process(GATEWAY_CORE, *serve, log=folder / "gateway.log") as arbiter,
         ):
             worker = await worker_of(arbiter, folder / "gateway.log")
-            key = issue_key(files)
-            handshake = (
-                "GET /ws HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-                "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-                f"X-Primit-API-Key: {key}\r\n\r\n"
-            ).encode()
+            key, other_key = issue_key(files), issue_key(files)
+            handshake = handshake_with(key)
             ratios = []
             for _ in range(ROUNDS):
                 direct = await messages_per_second(backend, handshake, seconds)
@@ -190,30 +188,45 @@ async def measure(folder: Path, count: int, seconds: float) -> list[tuple[str, s
             took, grown = time.monotonic() - began, resident_bytes(worker) - before
             rows.append((f"seconds to open {count:,} sockets", f"{took:.1f}"))
             rows.append(("memory per socket, KiB", f"{grown / count / 1024:.1f}"))
+            few = await open_sockets(gateway, handshake_with(other_key), FEW_SOCKETS)
             cpu = cpu_seconds(worker)
             await asyncio.sleep(4)
             rows.append(
                 ("share of a core while they are quiet", f"{(cpu_seconds(worker) - cpu) / 4:.3f}")
             )
-            with redis.Redis(port=store) as client:
-                name = f"gw:key:{sha256(key.encode()).hexdigest()}"
-                revoked = time.monotonic()
-                await loop.run_in_executor(
-                    None, client.hset, name, "revoked_at", "2026-01-01T00:00:00"
-                )
+            rows += await revocation(store, other_key, few)
             cpu = cpu_seconds(worker)
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                ends = sorted(await asyncio.gather(*(client.ended for client in clients)))
-            for name, at in (("first", 0), ("median", count // 2), ("last", -1)):
-                rows.append(
-                    (f"seconds from revocation to 1008, {name}", f"{ends[at] - revoked:.3f}")
-                )
+            rows += await revocation(store, key, clients)
             cost = (cpu_seconds(worker) - cpu) / count
             rows.append(("CPU of the gateway until then per socket, us", f"{cost * 1e6:.0f}"))
     finally:
         os.kill(child, signal.SIGTERM)
         os.waitpid(child, 0)
     return rows
+
+
+def handshake_with(key: str) -> bytes:
+    return (
+        "GET /ws HTTP/1.1\r\nHost: bench\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        f"X-Primit-API-Key: {key}\r\n\r\n"
+    ).encode()
+
+
+async def revocation(store: int, key: str, clients: list[Client]) -> list[tuple[str, str]]:
+    """Revoke `key`, which opened the sockets of `clients`; when they are told."""
+    name = f"gw:key:{sha256(key.encode()).hexdigest()}"
+    with redis.Redis(port=store) as client:
+        client.ping()  # connected
+        began = time.monotonic()
+        client.hset(name, "revoked_at", "2026-01-01T00:00:00")
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        ends = sorted(await asyncio.gather(*(client.ended for client in clients)))
+    count = len(clients)
+    return [
+        (f"seconds from revocation to 1008, {which} of {count:,}", f"{ends[at] - began:.3f}")
+        for which, at in (("first", 0), ("median", count // 2), ("last", -1))
+    ]
 
 
 async def serve_backend(listening: socket.socket) -> None:
@@ -226,12 +239,13 @@ def write_files(
     folder: Path, count: int, gateway: int, admin: int, store: int, backend: int
 ) -> list[str]:
     """The options that name them."""
-    most = count + BUSY_SOCKETS
+    most = count + FEW_SOCKETS + ROUNDS * BUSY_SOCKETS
     settings = {
         "listen": {"host": "127.0.0.1", "port": gateway},
         "admin": {"port": admin},
         "store": {"url": f"redis://127.0.0.1:{store}/0", "timeout": 1.0},
         "rate_limit": {"requests": 1_000_000_000},
+        "bounds": {"connections": 2 * most, "connections_per_ip": 2 * most},
         "sockets": {"max_per_ip": most, "max_per_key": most, "max": most},
     }
     routes = {
