@@ -8,12 +8,13 @@ itself, so the same one says "alive" (PING) and "changed", and one break ends bo
 `&__redis__:invalidate`.
 
 Rules: a silent Redis counts as gone after three ticks; a new connection is tried every tick; going
-and coming back are each logged once. On every connection the layout's version is looked at.
+and coming back are each logged once. On every connection the layout's version is looked at. While
+Redis is gone no idle connection to it is kept: its end would go unnoticed until its next use.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from redis.exceptions import RedisError
@@ -22,6 +23,7 @@ from gateway.errors import ConfigurationError
 from gateway.store.changes import Changes
 
 Connection: TypeAlias = Any  # redis-py's, which has no types for `connect`
+Pool: TypeAlias = Any  # redis-py's, of whichever kind
 
 logger = logging.getLogger("gateway.store")
 
@@ -37,17 +39,17 @@ class NewerLayoutError(Exception):
 
 
 class Channel:
-    """Keeps `changes` true. `connect` makes a connection that isn't open yet."""
+    """Keeps `changes` true, by a connection of its own that is made as those of `pool` are."""
 
     def __init__(
         self,
-        connect: Callable[[], Connection],
+        pool: Pool,
         changes: Changes,
         version_key: str,
         where: str,
     ) -> None:
         self.refused = False  # by this gateway, for the layout
-        self._connect = connect
+        self._pool = pool
         self._changes = changes
         self._version_key = version_key
         self._where = where
@@ -79,7 +81,7 @@ class Channel:
 
     async def _run(self, connect_seconds: float) -> None:
         while True:
-            connection = self._connect()
+            connection = self._pool.make_connection()
             try:
                 async with asyncio.timeout(connect_seconds):
                     await self._open(connection)
@@ -95,7 +97,13 @@ class Channel:
                 self._went_down(error)
             finally:
                 await connection.disconnect(nowait=True)
+            await self._drop_idle()
             await asyncio.sleep(TICK_SECONDS)
+
+    async def _drop_idle(self) -> None:
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(TICK_SECONDS):  # by TLS a hung Redis would be waited for
+                await self._pool.disconnect(inuse_connections=False)
 
     async def _open(self, connection: Connection) -> None:
         async def ask(*words: Any) -> Any:

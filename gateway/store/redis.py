@@ -89,8 +89,8 @@ class Store:
             await client.set(version_key, LAYOUT)
             changes.came_up()
         else:
-            pool = client.connection_pool
-            channel = Channel(pool.make_connection, changes, version_key, where(settings.url))
+            place = where(settings.url)
+            channel = Channel(client.connection_pool, changes, version_key, place)
             try:
                 await channel.start(max(timeout_seconds, CONNECT_SECONDS))
             except ConfigurationError:

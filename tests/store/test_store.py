@@ -1,6 +1,7 @@
 import asyncio
 import logging
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from redis.exceptions import ResponseError
@@ -9,6 +10,8 @@ from redis_process import RedisProcess, eventually, free_port
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.sections import StoreSettings
 from gateway.store.redis import Store
+
+ESTABLISHED, CLOSE_WAIT = "01", "08"  # in /proc/net/tcp
 
 
 @asynccontextmanager
@@ -129,6 +132,30 @@ async def test_redis_restarted_is_used_again_by_itself(redis_process: RedisProce
                 assert await store.client.get("a") == "1"
     messages = warnings_in(caplog)
     assert ["can't be reached" not in message for message in messages] == [False, True, False, True]
+
+
+async def test_no_connection_that_redis_closed_is_kept(redis_process: RedisProcess):
+    async with opened(redis_process.url) as store:
+
+        async def call() -> None:
+            async with store.guard():
+                await store.client.get("x")
+
+        await asyncio.gather(*(call() for _ in range(8)))
+        assert states_of_connections_to(redis_process.port).count(ESTABLISHED) > 2
+        redis_process.stop()
+        await eventually(lambda: not store.available)
+        await eventually(lambda: CLOSE_WAIT not in states_of_connections_to(redis_process.port))
+        redis_process.start()
+        await eventually(lambda: store.available)
+        await call()
+        assert CLOSE_WAIT not in states_of_connections_to(redis_process.port)
+
+
+def states_of_connections_to(port: int) -> list[str]:
+    """As the kernel tells them, of all connections on this machine."""
+    lines = map(str.split, Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return [fields[3] for fields in lines if fields[2].endswith(f":{port:04X}")]
 
 
 async def test_a_hung_redis_holds_nobody_longer_than_the_timeout(redis_process: RedisProcess):
