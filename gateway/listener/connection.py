@@ -28,14 +28,14 @@ from yarl import URL
 
 from gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout
 from gateway.exchange import STALLED_SECONDS, BodyStalled, Exchange, Flow, break_off
+from gateway.listener.framing import EmptyLines, has_much_framing, least_bytes
 
 if TYPE_CHECKING:
     from gateway.listener.listener import Listener
 
 NEVER = float("inf")
 LINGER_SECONDS = 5.0
-# Of chunk sizes, extensions and trailers, before they are measured against the chunks' own bytes.
-MAX_FRAMING_BYTES = 16_384
+END_OF_HEAD = b"\r\n\r\n"
 
 
 # Stands in for a head that could not be parsed: nothing of it is repeated anywhere.
@@ -53,11 +53,6 @@ UNREADABLE = RawRequestMessage(
 )
 
 
-def _least_bytes(message: RawRequestMessage) -> int:
-    """How long the head of `message` was at least."""
-    return len(message.path) + sum([len(name) + len(value) for name, value in message.raw_headers])
-
-
 class ClientConnection(RequestHandler):
     """One connection for its lifetime; it knows requests only by what aiohttp says of them."""
 
@@ -69,6 +64,7 @@ class ClientConnection(RequestHandler):
         "_chunked_bytes",
         "_complained",
         "_counted",
+        "_empty_lines",
         "_end_of_unfinished",
         "_in_body",
         "_left",
@@ -110,6 +106,7 @@ class ClientConnection(RequestHandler):
         # Of a head that is still coming: the parser keeps them, and bounds each field alone.
         self._unfinished_bytes = 0
         self._end_of_unfinished = b""
+        self._empty_lines = EmptyLines()
         # A field takes four bytes more than its name and value.
         self._max_unfinished_bytes = bounds.request_line + bounds.headers + 4 * bounds.header_fields
         self._complained = False  # of the head that is coming
@@ -146,6 +143,25 @@ class ClientConnection(RequestHandler):
     # What comes from the client.
 
     def data_received(self, data: bytes) -> None:
+        """Give the parser each head of a read by itself.
+
+        It forgets what it has parsed of a read when something in it is wrong: behind a good request
+        that would cost the good one its answer.
+        """
+        while data and not (self._in_body or self._upgraded or self._close or self._buffer_paused):
+            lines = self._empty_lines
+            if lines.expected and not lines.are_whole(data):
+                self._complain(BadRequest("Bad Request", reason="malformed_request"))
+                return
+            known = self._end_of_unfinished if self._unfinished_bytes else b""
+            end = (known + data).find(END_OF_HEAD) + len(END_OF_HEAD) - len(known)
+            if not 0 < end < len(data):
+                break
+            head, data = data[:end], data[end:]
+            self._parse(head)
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
         heads = self._request_count
         super().data_received(data)
         messages = self._messages
@@ -154,6 +170,7 @@ class ClientConnection(RequestHandler):
             if getattr(message, "upgrade", False) and not self._upgraded and payload.is_eof():
                 self._hold_upgrade(data)
             self._unfinished_bytes = 0
+            self._empty_lines.expected = True
             self.deadline = NEVER
             self._in_body = False
             if payload is not EMPTY_PAYLOAD:
@@ -165,10 +182,10 @@ class ClientConnection(RequestHandler):
         elif self._in_body:
             self._await_body(messages[-1][1] if messages else self.payload)
             body = self._chunked_body
-            if body is not None and not body.is_eof():
+            if body is not None:
                 self._chunked_bytes += len(data)
-                if self._has_much_framing(body):
-                    break_off(body, TimeoutError())
+                if has_much_framing(body, self._chunked_bytes):
+                    self._refuse_chunked(body)
         elif data and not self._upgraded and not self._close:
             self._end_of_unfinished = (self._end_of_unfinished + data)[-3:]
             self._more_of_head(len(data))
@@ -180,32 +197,33 @@ class ClientConnection(RequestHandler):
         """
         if self._unfinished_bytes:
             data = self._end_of_unfinished + data
-        self._upgraded = data.find(b"\r\n\r\n") == len(data) - 4
+        self._upgraded = data.find(END_OF_HEAD) == len(data) - 4
 
     def _begin_chunked(self, received_bytes: int) -> None:
         """Measure what has come of a chunked body; what came with it is not its framing."""
         chunked = None
-        for index, (message, body) in enumerate(self._messages):
+        for message, body in self._messages:
             if isinstance(message, RawRequestMessage):
-                received_bytes -= _least_bytes(message)
+                received_bytes -= least_bytes(message)
                 if message.chunked and chunked is None:
-                    chunked, self._chunked_body = index, body
+                    chunked = body
                 else:
                     received_bytes -= body.total_bytes
-        if chunked is None or self._chunked_body is None:
+        if chunked is None:
             return
+        self._chunked_body = chunked
         self._chunked_bytes = received_bytes
-        if self._has_much_framing(self._chunked_body):
-            too_much = _ErrInfo(400, BadHttpMessage("Too much framing"), "")
-            self._messages[chunked] = (too_much, EMPTY_PAYLOAD)
+        if has_much_framing(chunked, received_bytes):
+            self._refuse_chunked(chunked)
 
-    def _has_much_framing(self, body: StreamReader) -> bool:
-        """Do the chunks bring more of extensions and trailers than of bytes? (RFC 9112 §7.1.1)
-
-        Chunks of a byte each, without any extension, are still fine.
-        """
-        framing = self._chunked_bytes - body.total_bytes
-        return framing > MAX_FRAMING_BYTES + 8 * body.total_bytes
+    def _refuse_chunked(self, body: StreamReader) -> None:
+        """End a body whose framing is too much, and its request if nobody has taken that yet."""
+        for index, (_, queued) in enumerate(self._messages):
+            if queued is body:
+                too_much = _ErrInfo(400, BadHttpMessage("Too much framing"), "")
+                self._messages[index] = (too_much, EMPTY_PAYLOAD)
+                return
+        break_off(body, TimeoutError())
 
     def _await_body(self, payload: StreamReader | None) -> None:
         self._in_body = payload is not None and not payload.is_eof()
