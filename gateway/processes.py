@@ -125,7 +125,6 @@ class Processes:
                 process.control.close()
             worker = Worker(
                 configuration,
-                number=slot.number,
                 seat=seat,
                 listening=slot.listening,
                 admin=self.admin,

@@ -49,7 +49,6 @@ class Worker:
         self,
         configuration: Configuration,
         *,
-        number: int,
         seat: int,
         listening: socket.socket,
         admin: socket.socket,
@@ -59,7 +58,6 @@ class Worker:
         reloaded: bool,
     ) -> None:
         self._configuration = configuration
-        self._number = number
         self._seat = seat
         self._listening = listening
         self._admin = admin
