@@ -36,7 +36,7 @@ class Listener(web.Server):
         tls: ServerTls | None = None,
     ) -> None:
         super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
-        self.census = Census(settings.bounds, addresses, gateway.count_refused_connection)
+        self.census = Census(settings.bounds, addresses, self._count_refused)
         proxies = settings.listen.proxy_protocol
         self._announced = () if proxies is None else proxies.trusted
         self._plain = tls is None and proxies is None
@@ -80,6 +80,9 @@ class Listener(web.Server):
         """Must a connection of `peer` begin with a PROXY header?"""
         address = parse(peer)
         return address is not None and any(address in network for network in self._announced)
+
+    def _count_refused(self, reason: str) -> None:
+        self.gateway.count_refused_connection(reason)
 
     async def _handle(self, exchange: Any) -> Written:
         # The parser bounds each field alone.
