@@ -1,7 +1,8 @@
 """What the arbiter and its workers say to each other, over a pair of sockets for each worker.
 
-Rules: a message is one datagram, a kind and its fields as JSON. Nobody ever waits to send one: who
-does not read misses it, and a worker that does not read is found by its silence. A configuration
+Rules: a message is one datagram, a kind and its fields as JSON. Nobody ever waits to send one. A
+worker keeps what the arbiter has no room for (the system holds some ten datagrams), and says it
+later; a worker that does not read is found by its silence. A configuration
 may be larger than a datagram: it lies in a file without a name, and its descriptor goes along.
 Secrets are in that file alone, and it is gone with the last process that has it open.
 """
@@ -22,7 +23,10 @@ from gateway.routefile import RouteFile
 from gateway.settings import Settings
 
 MAX_MESSAGE_BYTES = 64 * 1024
-MAX_PROBLEMS = 100  # of a bad file: what is more is counted, and stands in the log whole
+# Of a bad file: what is more is counted, and stands in the log whole.
+MAX_PROBLEMS = 100
+MAX_PROBLEM_CHARACTERS = 1000
+MAX_PROBLEMS_BYTES = 48 * 1024
 
 
 class Kind(StrEnum):
@@ -68,11 +72,23 @@ class Outcome:
     workers: int = 0
 
     def fields(self) -> dict[str, Any]:
-        problems: Sequence[str] = self.problems
-        if len(problems) > MAX_PROBLEMS:
-            left_out = len(problems) - MAX_PROBLEMS
-            problems = [*problems[:MAX_PROBLEMS], f"and {left_out} more: see the log"]
+        problems = in_short(self.problems)
         return {"problems": problems, "pending": self.pending, "workers": self.workers}
+
+
+def in_short(problems: Sequence[str]) -> list[str]:
+    """As many of them, and as much of each, as fits into a message."""
+    short: list[str] = []
+    room = MAX_PROBLEMS_BYTES
+    for problem in problems[:MAX_PROBLEMS]:
+        told = problem[:MAX_PROBLEM_CHARACTERS]
+        room -= len(json.dumps(told))
+        if room < 0:
+            break
+        short.append(told)
+    if left_out := len(problems) - len(short):
+        short.append(f"and {left_out} more: see the log")
+    return short
 
 
 class Control:

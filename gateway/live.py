@@ -18,9 +18,11 @@ from gateway.errors import UpstreamUnavailable
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.parts import Parts, open_parts
-from gateway.pipeline import Gateway
+from gateway.pipeline import Gateway, Route
 from gateway.proxy.forward import Relay
 from gateway.routefile import RouteFile
+
+LOOK_UP_SECONDS = 5.0  # that a new configuration waits for the names of its upstreams
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +75,11 @@ class LiveGateway:
         """Build it. Whatever is raised: nothing has changed."""
         await self.abandon()
         parts = self.parts.successor(configuration.settings)
-        gc.disable()  # no collection amid so many new objects: it would stop everything for nothing
+        pools = self.parts.pools
         try:
-            gateway = await build_gateway(parts, configuration.route_file, self._access_log)
-            pools = self.parts.pools
+            gateway = await self._build(parts, configuration.route_file)
+            new = set(parts.pools.values()).difference(pools.values())
+            await asyncio.gather(*(pool.settled(LOOK_UP_SECONDS) for pool in new))
             replaced = {name for name, pool in pools.items() if parts.pools.get(name) is not pool}
             gone = await asyncio.to_thread(
                 gone_routes, self._route_file, configuration.route_file, replaced
@@ -84,10 +87,15 @@ class LiveGateway:
         except BaseException:
             await parts.retire(self.parts)
             raise
+        self._prepared = Prepared(parts, gateway, configuration.route_file, gone)
+
+    async def _build(self, parts: Parts, route_file: RouteFile) -> Gateway:
+        gc.disable()  # no collection amid so many new objects: it would stop everything for nothing
+        try:
+            return await build_gateway(parts, route_file, self._access_log)
         finally:
             gc.freeze()  # nor does a later one look through a large table
             gc.enable()
-        self._prepared = Prepared(parts, gateway, configuration.route_file, gone)
 
     async def abandon(self) -> None:
         """Forget what was prepared."""
@@ -109,16 +117,20 @@ class LiveGateway:
         gone, routes = prepared.gone, prepared.gateway.routes
         self._leaving.append(Leaving(gone, monotonic(), ends))
         self.parts.sockets.use(self.parts.settings.sockets, self.parts.addresses.bucket)
-        self.parts.sockets.end_routes(
-            lambda route: None if route.name in gone else routes.get(route.name), ends
-        )
+
+        def keep(route: Route) -> Route | None:
+            new = routes.get(route.name)
+            return new if new is route or route.name not in gone else None
+
+        self.parts.sockets.end_routes(keep, ends)
         await before.retire(self.parts, ends)
 
     def sweep(self, now: float) -> None:
         """End what passed its deadline; `now` is loop time."""
         self.parts.sweep(now)
-        while self._leaving and self._leaving[0].ends < now:
-            self._end(self._leaving.pop(0))
+        for leaving in [leaving for leaving in self._leaving if leaving.ends < now]:
+            self._leaving.remove(leaving)
+            self._end(leaving)
 
     def _end(self, leaving: Leaving) -> None:
         """End what is still under way on routes that are gone."""

@@ -60,7 +60,8 @@ class Parts:
     apple: AppleVerifier | None = None
     limiters: dict[str, Limiter] = field(default_factory=dict)  # by the name of their policy
     pools: dict[str, Pool] = field(default_factory=dict)  # by the name of their upstream
-    # Pools of configurations before that finish what is under way, until a loop time.
+    # Pools of configurations before, each with the loop time until which it takes what was on its
+    # way there. That may not have come yet, so none ends for having nothing to do.
     leaving: list[tuple[Pool, float]] = field(default_factory=list)
     closing: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -99,7 +100,7 @@ class Parts:
         for entry in tuple(self.leaving):
             pool, ends = entry
             pool.sweep(now)
-            if pool.is_drained or ends < now:
+            if ends < now:
                 self.leaving.remove(entry)
                 closing = asyncio.create_task(pool.close())
                 self.closing.add(closing)
@@ -161,33 +162,25 @@ class Parts:
         parts.limiter = parts.limiter_of(_ip_policy(settings))
         return parts
 
-    async def retire(self, successor: "Parts | None", drain_until: float = 0.0) -> None:
-        """End what `successor` does without: pools by `drain_until` (loop time), the rest now.
+    async def retire(self, successor: "Parts", drain_until: float = 0.0) -> None:
+        """End what `successor` does without: pools by `drain_until` (loop time), limiters now.
 
-        A successor that is given up is retired in favour of the parts it was made from.
+        Verifiers end by themselves: somebody may be signing in. A successor that is given up is
+        retired in favour of the parts it was made from.
         """
-        kept = Parts.owned(successor) if successor is not None else frozenset()
-        for pool in self.pools.values():
-            if pool not in kept:
-                pool.drain()
-                if successor is not None:
-                    successor.leaving.append((pool, drain_until + GOODBYE_SECONDS))
-        for limiter in self.limiters.values():
-            if limiter not in kept:
-                await limiter.close()
-        for verifier in (self.google, self.apple):
-            if verifier is not None and verifier not in kept:
-                await verifier.keys.close()
-
-    def owned(self) -> frozenset[Any]:
-        """What belongs to a configuration and has to be ended with it."""
-        verifiers = (self.google, self.apple)
-        return frozenset((*self.pools.values(), *self.limiters.values(), *verifiers))
+        for pool in set(self.pools.values()).difference(successor.pools.values()):
+            pool.drain()
+            successor.leaving.append((pool, drain_until + GOODBYE_SECONDS))
+        limiters = set(self.limiters.values()).difference(successor.limiters.values())
+        await asyncio.gather(*(limiter.close() for limiter in limiters))
 
     async def close(self) -> None:
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             await pool.close()
-        await self.retire(None)
+        await asyncio.gather(*(limiter.close() for limiter in self.limiters.values()))
+        for verifier in (self.google, self.apple):
+            if verifier is not None:
+                await verifier.keys.close()
         if self.tracer is not None:
             await self.tracer.close()
         await self.session.close()

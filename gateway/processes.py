@@ -75,17 +75,25 @@ class Processes:
         return [process for process in self if not process.retiring]
 
     def start(self, slot: Slot, configuration: Configuration, *, reloaded: bool) -> Process:
-        """Fork a process for `slot`; it says so when it is ready."""
+        """Fork a process for `slot`; it says so when it is ready. Raises OSError: it can't be."""
         taken = {process.seat for process in self}
         seat = next(seat for seat in range(len(taken) + 1) if seat not in taken)
         ours, theirs = Control.pair()
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
-        if not pid:
+        # A signal to the new process has to wait until that takes it for its own.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            pid = os.fork()
+            if not pid:
+                ours.close()
+                self._become_worker(slot, seat, theirs, configuration, reloaded=reloaded)
+        except OSError:
             ours.close()
-            self._become_worker(slot, seat, theirs, configuration, reloaded=reloaded)
-        theirs.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            theirs.close()
         now = time.monotonic()
         process = self._by_pid[pid] = Process(pid, slot, seat, ours, started=now, heard=now)
         return process
@@ -117,7 +125,6 @@ class Processes:
                 process.control.close()
             worker = Worker(
                 configuration,
-                number=slot.number,
                 seat=seat,
                 listening=slot.listening,
                 admin=self.admin,

@@ -26,7 +26,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gateway.control import Configuration, Kind, Message, Outcome
+from gateway.control import Configuration, Kind, Message
 from gateway.observe.logs import configure_logging
 from gateway.processes import SIGNALS, Process, Processes, Slot
 from gateway.reloading import Load, Reloading, Watch
@@ -70,6 +70,7 @@ class Arbiter:
         self._files = files
         self._watch = Watch(self._watched)
         self._stopping = False
+        self._has_served = False  # a worker was ready once: to go on is better than to give up
         self._kill_at = float("inf")
         self._restarts: list[tuple[float, Slot]] = []  # when, for those that died at once
         self._exit_code = 0
@@ -84,9 +85,9 @@ class Arbiter:
         gc.collect()
         gc.freeze()  # what is loaded by now is shared by all workers and never garbage
         try:
-            for slot in self._processes.slots:
-                self._start(slot, self._reloading.current)
             looked = time.monotonic()
+            for slot in self._processes.slots:
+                self._restart(slot, looked)
             while self._processes or self._restarts:
                 for key, _ in self._selector.select(TURN_SECONDS):
                     if key.fileobj is woken:
@@ -127,7 +128,7 @@ class Arbiter:
         for number in woken.recv(4096):
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop()
-            elif number == signal.SIGHUP and not self._stopping:
+            elif number == signal.SIGHUP:
                 self._reloading.ask()
 
     def _listen_to(self, process: Process) -> None:
@@ -137,15 +138,11 @@ class Arbiter:
 
     def _hear(self, process: Process, message: Message) -> None:
         if message.kind is Kind.READY:
-            process.ready = True
+            process.ready = self._has_served = True
             logger.info("%s is ready", process)
         if message.kind is Kind.RELOAD:
-            workers, ask = message.fields["workers"], message.fields["ask"]
-            if self._stopping:
-                stopping = Outcome(("the gateway is stopping",))
-                process.control.send(Kind.RELOADED, ask=ask, **stopping.fields())
-            else:
-                self._reloading.ask(workers=workers, by=(process, ask))
+            by = (process, message.fields["ask"])
+            self._reloading.ask(workers=message.fields["workers"], by=by)
         self._reloading.heard(process, message)
 
     def _look_at_clock(self, now: float, *, late: bool) -> None:
@@ -156,7 +153,7 @@ class Arbiter:
             return
         for due in [due for due in self._restarts if due[0] <= now]:
             self._restarts.remove(due)
-            self._start(due[1], self._reloading.current)
+            self._restart(due[1], now)
         timeout = self._reloading.current.settings.listen.worker_timeout
         for process in self._processes:
             if late:
@@ -167,7 +164,7 @@ class Arbiter:
                 )
                 process.heard = now
                 process.signal(signal.SIGKILL)
-        if self._reloading.current.settings.reload.watch and self._watch.changed():
+        if self._reloading.current.settings.reload.watch and self._watch.changed(now):
             logger.info("a file of the configuration has changed")
             self._reloading.ask()
         self._reloading.look_at_clock(now)
@@ -177,9 +174,21 @@ class Arbiter:
         self._selector.register(process.control, selectors.EVENT_READ, process)
         return process
 
+    def _restart(self, slot: Slot, now: float) -> None:
+        """Put a worker in a place that has none, or only one on trial: that may go again."""
+        taken = any(process.slot is slot for process in self._processes.serving())
+        if taken and not self._reloading.rolls:
+            return
+        try:
+            self._start(slot, self._reloading.current)
+        except OSError as error:
+            logger.error("worker %d can't be started: %s", slot.number, error.strerror)
+            self._restarts.append((now + PAUSE_SECONDS, slot))
+
     def _stop(self) -> None:
         if not self._stopping:
             self._stopping = True
+            self._reloading.stop()
             self._restarts.clear()
             self._processes.close_ports()
             shutdown = self._reloading.current.settings.shutdown
@@ -192,7 +201,7 @@ class Arbiter:
             self._reloading.ended(process)
             if self._stopping or process.retiring:
                 continue
-            if code == Worker.REFUSES_TO_START:
+            if code == Worker.REFUSES_TO_START and not self._has_served:
                 self._exit_code = 1  # it has said why
                 self._stop()
                 continue
@@ -200,7 +209,7 @@ class Arbiter:
             if now - process.started < SHORT_LIFE_SECONDS:
                 self._restarts.append((now + PAUSE_SECONDS, process.slot))
             else:
-                self._start(process.slot, self._reloading.current)
+                self._restart(process.slot, now)
 
 
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:

@@ -11,7 +11,8 @@ import itertools
 import logging
 import signal
 import socket
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from aiohttp import web
 
 from gateway.admin.app import AdminRunner, AdminState, make_admin_app
 from gateway.admin.operations import Context
-from gateway.control import Configuration, Control, Kind, Message, read
+from gateway.control import Configuration, Control, Kind, Message, in_short, read
 from gateway.errors import ConfigurationError
 from gateway.listener import Listener
 from gateway.live import LiveGateway
@@ -48,7 +49,6 @@ class Worker:
         self,
         configuration: Configuration,
         *,
-        number: int,
         seat: int,
         listening: socket.socket,
         admin: socket.socket,
@@ -58,7 +58,6 @@ class Worker:
         reloaded: bool,
     ) -> None:
         self._configuration = configuration
-        self._number = number
         self._seat = seat
         self._listening = listening
         self._admin = admin
@@ -113,9 +112,9 @@ class Worker:
         await drain(listener, shutdown.deadline, at_once=not arbiter.retired)
         changes.cancel()
         ticker.cancel()
-        arbiter.close()
         await admin.cleanup()
         await live.close()
+        arbiter.close()
         metrics.flush()
         access_log.close()
         return 0
@@ -127,17 +126,18 @@ class Worker:
         while True:
             message = await arbiter.orders.get()
             if message.kind is Kind.PREPARE and message.file is not None:
-                problem = None
+                problems: Sequence[str] = ()
                 try:
                     configuration = await asyncio.to_thread(read, message.file)
                     tls = server_tls(configuration.settings)
                     await live.prepare(configuration)
                 except ConfigurationError as error:
-                    problem = str(error)
+                    problems = error.complaints
                 except Exception as error:
                     logger.exception("the new configuration could not be built")
-                    problem = f"{type(error).__name__}: see the log"
-                arbiter.say(Kind.PREPARED, problem=problem)
+                    problems = (f"{type(error).__name__}: see the log",)
+                number = message.fields["number"]
+                arbiter.say(Kind.PREPARED, number=number, problems=in_short(problems))
             elif message.kind is Kind.COMMIT:
                 await live.commit()
                 live.reloaded = True
@@ -145,7 +145,7 @@ class Worker:
                 listener.use(live.gateway, parts.settings.bounds, parts.addresses, tls)
                 state.context = _context(parts)
                 parts.metrics.flush()  # whoever asked for it sees it in the metrics
-                arbiter.say(Kind.COMMITTED)
+                arbiter.say(Kind.COMMITTED, number=message.fields["number"])
             elif message.kind is Kind.ABANDON:
                 await live.abandon()
                 live.reloaded = False
@@ -194,6 +194,7 @@ class ArbiterLine:
         self.retired = False  # why: a successor is there
         self.orders: asyncio.Queue[Message] = asyncio.Queue()
         self._control = control
+        self._unsaid: deque[tuple[Kind, dict[str, Any]]] = deque()  # the arbiter was busy
         self._asked: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._asks = itertools.count(1)
         self._heart: asyncio.Task[None] | None = None
@@ -208,8 +209,23 @@ class ArbiterLine:
         if self._heart is not None:
             self._heart.cancel()
 
-    def say(self, kind: Kind, **fields: Any) -> bool:
-        return self._control.send(kind, **fields)
+    def say(self, kind: Kind, **fields: Any) -> None:
+        """Say it now; if the arbiter does not listen, before the next beat."""
+        self._unsaid.append((kind, fields))
+        self._speak()
+
+    def beat(self) -> None:
+        """Say what is unsaid, and that the loop turns. A beat more or less is no matter."""
+        self._speak()
+        if not self._unsaid:
+            self._control.send(Kind.ALIVE)
+
+    def _speak(self) -> None:
+        while self._unsaid:
+            kind, fields = self._unsaid[0]
+            if not self._control.send(kind, **fields):
+                return
+            self._unsaid.popleft()
 
     async def reload(self, *, workers: bool) -> dict[str, Any]:
         """Have the arbiter reload; an `Outcome`'s fields. Raises TimeoutError."""
@@ -237,7 +253,7 @@ class ArbiterLine:
 
     async def _beat(self) -> None:
         while True:
-            self.say(Kind.ALIVE)
+            self.beat()
             await asyncio.sleep(BEAT_SECONDS)
 
 

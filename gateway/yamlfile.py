@@ -193,7 +193,12 @@ class Document:
             self.misread.add(loc)
             self.complain_at(here, "tags (!) aren't read; put the text in quotes")
             return None
-        value = convert(node.value)
+        try:
+            value = convert(node.value)
+        except ValueError:  # a whole number of thousands of digits
+            self.misread.add(loc)
+            self.complain_at(here, "this number is too long to be read")
+            return None
         return self._expand(value, loc) if isinstance(value, str) else value
 
     def _fields(

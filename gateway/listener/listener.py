@@ -36,11 +36,12 @@ class Listener(web.Server):
         tls: ServerTls | None = None,
     ) -> None:
         super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
-        self.census = Census(settings.bounds, addresses, gateway.count_refused_connection)
+        self.census = Census(settings.bounds, addresses, self._count_refused)
         proxies = settings.listen.proxy_protocol
         self._announced = () if proxies is None else proxies.trusted
         self._plain = tls is None and proxies is None
         self.entering: set[Entrance] = set()
+        self._retires = False
         self.use(gateway, settings.bounds, addresses, tls)
 
     def use(
@@ -74,12 +75,17 @@ class Listener(web.Server):
         return self.connection() if self._plain else Entrance(self)
 
     def connection(self, peer: str = "") -> ClientConnection:
-        return ClientConnection(self, peer, **self._options)
+        connection = ClientConnection(self, peer, **self._options)
+        connection.draining = self._retires  # it was on its way in already
+        return connection
 
     def is_announced(self, peer: str) -> bool:
         """Must a connection of `peer` begin with a PROXY header?"""
         address = parse(peer)
         return address is not None and any(address in network for network in self._announced)
+
+    def _count_refused(self, reason: str) -> None:
+        self.gateway.count_refused_connection(reason)
 
     async def _handle(self, exchange: Any) -> Written:
         # The parser bounds each field alone.
@@ -137,6 +143,7 @@ class Listener(web.Server):
 
     def drain(self) -> None:
         """No further requests on any connection; those under way may finish."""
+        self._retires = True
         for entrance in list(self.entering):
             entrance.leave()
         for connection in self.connections:
@@ -145,6 +152,7 @@ class Listener(web.Server):
 
     def retire(self) -> None:
         """Say with the next answer on each connection that it is the last."""
+        self._retires = True
         for connection in self.connections:
             if isinstance(connection, ClientConnection):
                 connection.draining = True

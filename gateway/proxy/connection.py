@@ -257,6 +257,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        del self._parser  # it refers to this: see `nothing_more` in pool.py
         if self._drain is not None and not self._drain.done():
             self._drain.set_result(None)
         if self.on_lost is not None:

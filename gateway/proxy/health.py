@@ -36,7 +36,7 @@ class Checks:
     ) -> None:
         self._upstream = upstream
         self._health = health
-        self._on_change = on_change
+        self.on_change = on_change
         self._tasks: dict[Address, asyncio.Task[None]] = {}
 
     def watch(self, address: Address) -> None:
@@ -69,7 +69,7 @@ class Checks:
                 address.healthy = problem is None
                 state = "up" if problem is None else f"down: {problem}"
                 logger.warning("upstream %s: %s is %s", self._upstream, address.name, state)
-                self._on_change(address)
+                self.on_change(address)
             await asyncio.sleep(health.interval)
 
 

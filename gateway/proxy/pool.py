@@ -30,6 +30,14 @@ IDLE_SECONDS = 60.0
 STATES = ("up", "down", "ejected")
 
 
+def nothing_more(*_: object) -> None:
+    """What the background of a closed pool calls instead of it.
+
+    A pool in a cycle of references would stay for ever: the garbage collector is not to look
+    through what was there at a reload (`live.py`).
+    """
+
+
 class Pool:
     """Connections to one upstream. Made in the running loop; `start` begins the background."""
 
@@ -68,11 +76,6 @@ class Pool:
     def active_connections(self) -> int:
         return sum(len(address.active) for address in self._everywhere())
 
-    @property
-    def is_drained(self) -> bool:
-        """Is nothing under way any more, after `drain`?"""
-        return self._draining and not self.turns.under_way and not self.turns.waiting
-
     def active(self) -> Iterator[UpstreamConnection]:
         """The connections that carry a request."""
         for address in self._everywhere():
@@ -94,14 +97,19 @@ class Pool:
             self._checks.watch(address)
         self._lookups.start()
 
+    async def settled(self, seconds: float) -> None:
+        """Return when it is known where to connect to, or that it can't be, or in `seconds`."""
+        await self._lookups.settled(seconds)
+
     def drain(self) -> None:
         """A newer pool has taken over: let what is under way finish, and keep nothing.
 
         Requests that their route has sent here already are still served, so that none fails for
-        having been in between. `is_drained` tells when they are over; `close` ends them.
+        having been in between; `close` ends them.
         """
         self._draining = True
         for address in self._everywhere():
+            self._checks.forget(address)
             for connection in list(address.idle):
                 self._drop(connection)
 
@@ -116,6 +124,7 @@ class Pool:
                 self._drop(connection)
             for connection in list(address.active):
                 connection.fail(UpstreamUnavailable())
+        self._checks.on_change = self._lookups.on_change = nothing_more
 
     async def acquire(
         self,

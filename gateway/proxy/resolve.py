@@ -54,7 +54,7 @@ class Lookups:
     ) -> None:
         self._targets = [target for target in targets if target.place is None]
         self._every = every  # seconds
-        self._on_change = on_change
+        self.on_change = on_change
         self._resolve = resolve
         self._tasks: list[asyncio.Task[None]] = []
         self._to_come = len(self._targets)  # names whose first look-up has not ended
@@ -89,7 +89,7 @@ class Lookups:
             places = await self._ask(target)
             if places and places != known:
                 known = places
-                self._on_change(target, places)
+                self.on_change(target, places)
             if first or failing != (not places):
                 failing = not places
                 self._tell(target, known, failing=failing)

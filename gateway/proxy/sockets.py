@@ -86,6 +86,8 @@ class OpenSockets:
         self._due: deque[Socket] = deque()
         self._refused: set[str | int] = set()  # holders, since the last sweep
         self._lanes: set[asyncio.Task[None]] = set()
+        self._keep: Callable[[Any], Any | None] = lambda route: route
+        self._deadline = NEVER
 
     def use(self, settings: SocketsSettings, bucket: Callable[[str], str]) -> None:
         """Hold sockets that open from now on to these."""
@@ -126,6 +128,7 @@ class OpenSockets:
         self._by_bucket[socket.bucket] += 1
         if holder is not None:
             self._by_holder.setdefault(holder, set()).add(socket)
+        self._follow_table(socket)  # which may be a newer one than that of its request
         try:
             yield socket
         finally:
@@ -215,15 +218,22 @@ class OpenSockets:
     def end_routes(self, keep: Callable[[Any], Any | None], deadline: float) -> None:
         """Follow a new route table; `keep` gives a route's place in it, None if it has none.
 
-        Sockets of routes that are gone end at `deadline` (loop time). All others are the new
-        route's, and checked by its authenticator.
+        Sockets of routes that are gone end at `deadline` (loop time), and until then they are held
+        to the route that they were opened on. All others are the new route's, and checked by its
+        authenticator. So are those whose requests are still being admitted.
         """
+        self._keep, self._deadline = keep, deadline
         for socket in self:
-            route = keep(socket.exchange.route)
-            if route is None:
-                socket.ends_at = min(socket.ends_at, deadline)
-            else:
-                socket.exchange.route = route
+            self._follow_table(socket)
+
+    def _follow_table(self, socket: Socket) -> None:
+        if socket.ends_at != NEVER:  # its route is gone already, whatever has its name now
+            return
+        route = self._keep(socket.exchange.route)
+        if route is None:
+            socket.ends_at = self._deadline
+        else:
+            socket.exchange.route = route
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""

@@ -258,3 +258,14 @@ async def test_ten_thousand_pipelined_requests_do_not_pile_up(
         go_on.set()
         writer.transport.abort()
         await eventually(lambda: not gateway.listener.connections)
+
+
+async def test_a_connection_that_comes_when_the_worker_retires_is_told_with_its_first_answer(
+    backend: RawBackend, tmp_path: Path
+) -> None:
+    async with gateway_before(backend, tmp_path) as gateway:
+        gateway.listener.retire()
+        assert b"\r\nConnection: close\r\n" in await gateway.talk(GET, until_closed=True)
+    async with gateway_before(backend, tmp_path) as gateway:
+        gateway.listener.drain()
+        assert b"\r\nConnection: close\r\n" in await gateway.talk(GET, until_closed=True)

