@@ -4,16 +4,21 @@
 
 Two workers on a real Redis; clients that ask, upload, listen, talk by WebSocket, stall, leave and
 send nonsense; backends that are killed and started again, reset, hang and answer garbage; Redis
-restarts. Every few seconds each worker's resident memory and descriptors and the gauges are
-sampled. Then all is quiet, and it must hold, or the exit code is 1:
+restarts; every few seconds another route table is loaded. The workers are replaced once, amid the
+warm-up's traffic: those that follow are watched. Every few seconds the resident memory and the
+descriptors of the arbiter and of each worker are sampled. Then all is quiet, and it must hold, or
+the exit code is 1:
 
-- no connection is left: `gateway_connections` is 0, no busy one to a backend;
-- the workers have no more descriptors than after a few seconds of warm-up (which opens files for
-  metrics), idle connections and those to Redis not counted; of the latter, no more than the
-  pools may keep;
-- each worker's memory late in the traffic is within 5 % of that after the warm-up (median of the
+- no connection is left: `gateway_connections` and `gateway_upstream_connections` are 0;
+- no process has more descriptors of any kind (files, pipes, connections of clients, to backends,
+  ...) than when all was quiet after the warm-up; the arbiter, than before its workers were
+  replaced. One kind may vary: a worker may have as many connections to Redis as its pool may hold,
+  and one to hear of changes;
+- no process holds a connection that the other end has closed (CLOSE-WAIT), to Redis or to whomever;
+- each process's memory late in the traffic is within 5 % of that after the warm-up (median of the
   last sixth, and from the first sixth to the third);
-- the gateway answered no 500 and logged no traceback, and the same workers run as at the start.
+- the gateway answered no 500 and logged no traceback, no reload failed, and the workers are still
+  those that the warm-up left.
 
 Everything runs on 127.0.0.1 for a bounded time and is ended by its process id. `--json` writes
 benchmarks/results/soak.json too.
@@ -28,8 +33,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Coroutine, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 
@@ -37,33 +44,96 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/faults")]
 
 from backend_process import BackendProcess  # noqa: E402
-from gateway_process import GatewayProcess  # noqa: E402
+from descriptors import CLOSED_BY_PEER, REDIS, Ports, descriptors_by_kind  # noqa: E402
+from gateway_process import GatewayProcess, is_alive  # noqa: E402
 from redis_process import RedisProcess  # noqa: E402
-from resident import descriptors_of, resident_bytes_of  # noqa: E402
-from soak_clients import ACTIONS, Clients  # noqa: E402
+from resident import resident_bytes_of  # noqa: E402
+from soak_clients import ACTIONS, Clients, websocket_kept  # noqa: E402
 
 from gateway.store.redis import CONNECTIONS  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/soak.json"
 CLIENTS = 24  # at a time
+KEPT_SOCKETS = 8  # beside them, at a time
 SAMPLE_SECONDS = 3.0
 WARM_UP_SECONDS = 5.0
 BACKEND_RESTART_SECONDS = 20.0
 REDIS_RESTART_SECONDS = 75.0
+RELOAD_SECONDS = 4.0
+LEAST_SECONDS = 12 * SAMPLE_SECONDS  # or a sixth of the time has too few samples
 QUIET_SECONDS = 100.0  # idle connections to backends are kept for 60
 GROWTH_TARGET = 0.05
 REDIS_CONNECTIONS = CONNECTIONS + 1  # of a worker: its pool, and the one that hears of changes
+TOKEN = "the-admin-token-of-the-soak"
 
 
 @dataclass
 class Sample:
     second: float
-    resident: list[int]  # bytes, of each worker
-    descriptors: list[int]
+    resident: dict[str, int]  # bytes of each process
+    descriptors: dict[str, Counter[str]]  # of each process, by kind
     connections: float
     active: float
     idle: float
-    redis: int  # connections to it
+
+    @property
+    def is_quiet(self) -> bool:
+        return self.connections == self.active == self.idle == 0
+
+
+@dataclass
+class Stage:
+    gateway: GatewayProcess
+    backends: list[BackendProcess]
+    redis: RedisProcess
+    routes: dict[str, Any]
+
+    @property
+    def processes(self) -> dict[str, int]:
+        workers = sorted(self.gateway.workers().items())
+        return {"arbiter": self.gateway.pid, **{f"worker {n}": pid for n, pid in workers}}
+
+    def descriptors(self) -> dict[str, Counter[str]]:
+        gateway = self.gateway
+        backends = [backend.port for backend in self.backends]
+        ports = Ports(gateway.port, gateway.admin_port, self.redis.port, backends)
+        return {name: descriptors_by_kind(pid, ports) for name, pid in self.processes.items()}
+
+    def sample(self, began: float) -> Sample:
+        gateway, upstreams = self.gateway, "gateway_upstream_connections"
+        return Sample(
+            time.monotonic() - began,
+            {name: resident_bytes_of(pid) for name, pid in self.processes.items()},
+            self.descriptors(),
+            gateway.metric("gateway_connections"),
+            gateway.metric(upstreams, state="active"),
+            gateway.metric(upstreams, state="idle"),
+        )
+
+    async def reload(self, session: aiohttp.ClientSession, *, workers: bool = False) -> bool:
+        """Did it work? The last route has another name than before."""
+        *others, last = self.routes["routes"]
+        number = int(last["name"].partition("-")[2]) + 1
+        renamed = {**last, "name": f"changing-{number}", "path": f"/changing-{number}"}
+        self.routes["routes"] = [*others, renamed]
+        path = self.gateway.routes_path
+        path.with_suffix(".new").write_text(json.dumps(self.routes))
+        path.with_suffix(".new").rename(path)
+        url = f"http://127.0.0.1:{self.gateway.admin_port}/api/reload"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        async with session.post(url, json={"workers": workers}, headers=headers) as answer:
+            if answer.status != 200:
+                print(f"  a reload failed: {answer.status} {await answer.text()}")
+            return answer.status == 200
+
+
+async def reload_often(stage: Stage, end: float) -> Counter[bool]:
+    done: Counter[bool] = Counter()
+    async with aiohttp.ClientSession() as session:
+        while time.monotonic() < end:
+            await asyncio.sleep(RELOAD_SECONDS)
+            done[await stage.reload(session)] += 1
+    return done
 
 
 async def break_things(
@@ -88,35 +158,11 @@ async def break_things(
     return done
 
 
-def take_sample(gateway: GatewayProcess, redis: RedisProcess, began: float) -> Sample:
-    workers = [pid for _, pid in sorted(gateway.workers().items())]
-    upstreams = "gateway_upstream_connections"
-    return Sample(
-        time.monotonic() - began,
-        [resident_bytes_of(pid) for pid in workers],
-        [descriptors_of(pid) for pid in workers],
-        gateway.metric("gateway_connections"),
-        gateway.metric(upstreams, state="active"),
-        gateway.metric(upstreams, state="idle"),
-        redis_connections(redis),
-    )
-
-
-def redis_connections(redis: RedisProcess) -> int:
-    """The gateway's sockets to it; a pool may hold one whose other end went with a restart."""
-    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-    sockets = (line.split() for line in lines)
-    to_redis = f":{redis.port:04X}"
-    return sum(fields[2].endswith(to_redis) and fields[9] != "0" for fields in sockets)
-
-
-async def watch(
-    gateway: GatewayProcess, redis: RedisProcess, began: float, end: float
-) -> list[Sample]:
+async def watch(stage: Stage, began: float, end: float) -> list[Sample]:
     samples = []
     while time.monotonic() < end:
         with contextlib.suppress(AssertionError):  # a scrape that nobody answered
-            samples.append(await asyncio.to_thread(take_sample, gateway, redis, began))
+            samples.append(await asyncio.to_thread(stage.sample, began))
         await asyncio.sleep(SAMPLE_SECONDS)
     return samples
 
@@ -130,16 +176,19 @@ async def run(folder: Path, seconds: float) -> tuple[bool, dict[str, object]]:
         redis.start()
         for backend in backends:
             backend.start()
-        with gateway_before(folder, backends, redis.url) as gateway:
-            gateway.start(workers=2)
-            return await soak(gateway, backends, redis, seconds)
+        with gateway_before(folder, backends, redis) as stage:
+            stage.gateway.start(workers=2)
+            return await soak(stage, seconds)
     finally:
         for backend in backends:
             backend.kill()
         redis.kill()
 
 
-def gateway_before(folder: Path, backends: list[BackendProcess], url: str) -> GatewayProcess:
+@contextlib.contextmanager
+def gateway_before(
+    folder: Path, backends: list[BackendProcess], redis: RedisProcess
+) -> Iterator[Stage]:
     first, second = (backend.url for backend in backends)
 
     def route(name: str, auth: str = "public", upstream: str = "b", **more: object):
@@ -148,44 +197,58 @@ def gateway_before(folder: Path, backends: list[BackendProcess], url: str) -> Ga
 
     routes = {
         "version": 1,
-        "upstreams": {"a": {"targets": [first]}, "b": {"targets": [second]}},
+        "upstreams": {
+            "a": {"targets": [first]},
+            "b": {"targets": [second]},
+            "either": {
+                "targets": [first, second],
+                "health": {"path": "/health", "interval": 1, "timeout": 1},
+            },
+        },
         "routes": [
             route("a", upstream="a"),
             route("b"),
+            route("either", upstream="either"),
             route("short", timeout={"read": 1}),
             route("ws", websocket=True),
             route("paid", "plan_key", plan="standard"),
             route("orders", "body_credentials", upstream="a", methods=["POST"]),
+            route("changing-0"),
         ],
     }
     config = {
         "listen": {"host": "127.0.0.1", "workers": 2},
-        "store": {"url": url},
+        "admin": {"token": TOKEN},
+        "store": {"url": redis.url},
         "rate_limit": {"requests": 1_000_000_000},
     }
-    return GatewayProcess(folder / "gateway", routes=routes, config=config)
+    with GatewayProcess(folder / "gateway", routes=routes, config=config) as gateway:
+        yield Stage(gateway, backends, redis, routes)
 
 
-async def soak(
-    gateway: GatewayProcess, backends: list[BackendProcess], redis: RedisProcess, seconds: float
-) -> tuple[bool, dict[str, object]]:
+async def soak(stage: Stage, seconds: float) -> tuple[bool, dict[str, object]]:
+    gateway = stage.gateway
     key = gateway.result("keys", "issue", "--user", "42", "--name", "soak")["key"]
     plan = ("--user", "42", "--plan", "standard", "--until", "2999-01-01")
     gateway.result("plans", "set", *plan)
+    before = await warm_up(stage, key)
     first = dict(gateway.workers())
-    before = await warm_up(gateway, redis, key)
     began = time.monotonic()
     end = began + seconds
     async with aiohttp.ClientSession() as session:
         traffic = Clients(gateway, key, session)
-        samples, broken, *_ = await asyncio.gather(
-            watch(gateway, redis, began, end),
-            break_things(backends, redis, end),
-            *(traffic.act(end) for _ in range(CLIENTS)),
+        samples, broken, reloads, *_ = await asyncio.gather(
+            watch(stage, began, end),
+            break_things(stage.backends, stage.redis, end),
+            reload_often(stage, end),
+            *clients(traffic, end),
         )
-    after = await quiet(gateway, redis, began, before)
+    after = await quiet(stage, began, before)
     show(traffic, samples, before, after, broken)
-    verdicts = judge(gateway, first, samples, before, after, seconds)
+    verdicts = judge(samples, before, after, seconds) | judge_log(gateway, first)
+    verdicts[f"every reload worked ({reloads[True]} did, {reloads[False]} did not)"] = (
+        reloads[False] == 0
+    )
     for verdict, holds in verdicts.items():
         print(f"{'ok  ' if holds else 'NOT '} {verdict}")
     figures = {
@@ -200,95 +263,124 @@ async def soak(
     return all(verdicts.values()), figures
 
 
-async def warm_up(gateway: GatewayProcess, redis: RedisProcess, key: str) -> Sample:
-    """The sample that counts as the start."""
-    async with aiohttp.ClientSession() as session:
+def clients(traffic: Clients, end: float) -> list[Coroutine[Any, Any, None]]:
+    return [
+        *(traffic.act(end) for _ in range(CLIENTS)),
+        *(traffic.act(end, websocket_kept) for _ in range(KEPT_SOCKETS)),
+    ]
+
+
+async def warm_up(stage: Stage, key: str) -> Sample:
+    """Traffic, with the workers replaced amid it; the sample that counts as the start."""
+    gateway, arbiter = stage.gateway, stage.descriptors()["arbiter"]
+    old = list(gateway.workers().values())
+
+    async def replace_workers(session: aiohttp.ClientSession) -> None:
+        await asyncio.sleep(WARM_UP_SECONDS)
+        assert await stage.reload(session, workers=True), "the workers could not be replaced"
+
+    async with aiohttp.ClientSession() as session, aiohttp.ClientSession() as admin:
         traffic = Clients(gateway, key, session)
-        end = time.monotonic() + WARM_UP_SECONDS
-        await asyncio.gather(*(traffic.act(end) for _ in range(CLIENTS)))
-    await asyncio.sleep(SAMPLE_SECONDS)  # gauges of the other worker are up to a second old
-    return take_sample(gateway, redis, time.monotonic())
+        end = time.monotonic() + 2 * WARM_UP_SECONDS
+        await asyncio.gather(replace_workers(admin), *clients(traffic, end))
+    print("warm-up:", {name: dict(told) for name, told in traffic.outcomes.items()})
+    deadline = time.monotonic() + QUIET_SECONDS
+    while any(map(is_alive, old)):
+        assert time.monotonic() < deadline, "the first workers did not go"
+        await asyncio.sleep(SAMPLE_SECONDS)
+    while not (sample := await asyncio.to_thread(stage.sample, time.monotonic())).is_quiet:
+        assert time.monotonic() < deadline, f"it did not become quiet: {sample}"
+        await asyncio.sleep(SAMPLE_SECONDS)
+    sample.descriptors["arbiter"] = arbiter
+    return sample
 
 
-async def quiet(
-    gateway: GatewayProcess, redis: RedisProcess, began: float, before: Sample
-) -> Sample:
+async def quiet(stage: Stage, began: float, before: Sample) -> Sample:
     """The sample once all that should end has ended, or the time for it is over."""
     deadline = time.monotonic() + QUIET_SECONDS
     while True:
         await asyncio.sleep(SAMPLE_SECONDS)
-        now = await asyncio.to_thread(take_sample, gateway, redis, began)
-        if (now.idle == now.connections == 0 and lasting(now) <= lasting(before)) or (
-            time.monotonic() > deadline
-        ):
+        now = await asyncio.to_thread(stage.sample, began)
+        if (now.is_quiet and not leaked(before, now)) or time.monotonic() > deadline:
             return now
 
 
-def lasting(sample: Sample) -> int:
-    """Descriptors of all workers that are no connection of a client, to a backend or to Redis."""
-    connections = sample.connections + sample.active + sample.idle + sample.redis
-    return sum(sample.descriptors) - int(connections)
+def leaked(before: Sample, after: Sample) -> list[str]:
+    """What a process has more of than it may."""
+    return [
+        f"{name}: {kind} {bound} -> {number}"
+        for name, kinds in after.descriptors.items()
+        for kind, number in kinds.items()
+        if number > (bound := most(kind, before.descriptors[name]))
+    ]
 
 
-def medians(samples: list[Sample], worker: int, since: float, until: float) -> float:
+def most(kind: str, before: Counter[str]) -> int:
+    if kind == CLOSED_BY_PEER:
+        return 0
+    return REDIS_CONNECTIONS if kind == REDIS else before[kind]
+
+
+def medians(samples: list[Sample], process: str, since: float, until: float) -> float:
     return statistics.median(
-        sample.resident[worker] for sample in samples if since <= sample.second <= until
+        sample.resident[process] for sample in samples if since <= sample.second <= until
     )
 
 
-def judge(
-    gateway: GatewayProcess,
-    first: dict[int, int],
-    samples: list[Sample],
-    before: Sample,
-    after: Sample,
-    seconds: float,
-) -> dict[str, bool]:
+def judge(samples: list[Sample], before: Sample, after: Sample, seconds: float) -> dict[str, bool]:
+    counts = f"clients {after.connections:.0f}, active {after.active:.0f}, idle {after.idle:.0f}"
+    leaks = leaked(before, after)
+    told = "; ".join(leaks) or "none more"
     verdicts = {
-        f"no connection is left (clients {after.connections:.0f}, upstream {after.active:.0f})": (
-            after.connections == after.active == 0
-        ),
-        f"descriptors are back ({lasting(before)} before, {lasting(after)} after)": (
-            lasting(after) <= lasting(before)
-        ),
-        f"connections to Redis are within bounds ({before.redis} before, {after.redis} after)": (
-            after.redis <= REDIS_CONNECTIONS * len(after.descriptors)
-        ),
+        f"no connection is left ({counts})": after.is_quiet,
+        f"descriptors are back ({told})": not leaks,
     }
-    for worker in range(len(before.resident)):
-        early = medians(samples, worker, seconds / 6, seconds / 3)
-        late = medians(samples, worker, seconds * 5 / 6, seconds)
+    for process in before.resident:
+        early = medians(samples, process, seconds / 6, seconds / 3)
+        late = medians(samples, process, seconds * 5 / 6, seconds)
         growth = late / early - 1
-        text = f"worker {worker}'s memory is flat: {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB"
+        text = f"the memory of {process} is flat: {early / 1e6:.1f} MB, then {late / 1e6:.1f} MB"
         verdicts[f"{text} ({growth:+.1%})"] = growth <= GROWTH_TARGET
-    failures = sum(1 for line in gateway.access_log() if line["status"] == 500)
-    verdicts[f"no request was answered 500 ({failures})"] = failures == 0
-    tracebacks = gateway.stderr().count("Traceback") + gateway.stderr().count('"exception"')
-    verdicts[f"nothing unforeseen was logged ({tracebacks} tracebacks)"] = tracebacks == 0
-    verdicts["the workers are those of the start"] = gateway.workers() == first
     return verdicts
+
+
+def judge_log(gateway: GatewayProcess, first: dict[int, int]) -> dict[str, bool]:
+    failures = sum(1 for line in gateway.access_log() if line["status"] == 500)
+    tracebacks = gateway.stderr().count("Traceback") + gateway.stderr().count('"exception"')
+    return {
+        f"no request was answered 500 ({failures})": failures == 0,
+        f"nothing unforeseen was logged ({tracebacks} tracebacks)": tracebacks == 0,
+        "the workers are still the same": gateway.workers() == first,
+    }
 
 
 def show(
     traffic: Clients, samples: list[Sample], before: Sample, after: Sample, broken: Counter[str]
 ) -> None:
-    for action in ACTIONS:
+    for action in (*ACTIONS, websocket_kept):
         outcomes = traffic.outcomes.get(action.__name__, Counter())
         told = "  ".join(f"{name}: {count:,}" for name, count in outcomes.most_common())
         print(f"  {action.__name__.replace('_', ' '):<26}{outcomes.total():>8,}   {told}")
     total = sum(outcomes.total() for outcomes in traffic.outcomes.values())
     print(f"  {'in all':<26}{total:>8,}   backends restarted {broken['backend']} times, ", end="")
     print(f"Redis {broken['redis']} times")
-    print(f"\n  {'second':>8}{'MB resident':>18}{'descriptors':>16}{'clients':>9}", end="")
+    print(f"\n  {'second':>8}{'MB resident':>27}{'descriptors':>18}{'clients':>9}", end="")
     print(f"{'active':>8}{'idle':>6}")
     step = max(1, len(samples) // 12)
     for sample in [before, *samples[step - 1 :: step], after]:
-        resident = " ".join(f"{value / 1e6:8.1f}" for value in sample.resident)
-        descriptors = " ".join(f"{value:7}" for value in sample.descriptors)
+        resident = " ".join(f"{value / 1e6:8.1f}" for value in sample.resident.values())
+        descriptors = " ".join(f"{kinds.total():5}" for kinds in sample.descriptors.values())
         print(
-            f"  {sample.second:>8.0f}{resident:>18}{descriptors:>16}"
+            f"  {sample.second:>8.0f}{resident:>27}{descriptors:>18}"
             f"{sample.connections:>9.0f}{sample.active:>8.0f}{sample.idle:>6.0f}"
         )
+    print()
+    for name, kinds in after.descriptors.items():
+        told = ", ".join(
+            f"{kind} {before.descriptors[name][kind]} -> {kinds[kind]}"
+            for kind in sorted(before.descriptors[name] | kinds)
+        )
+        print(f"  {name}: {told}")
     print()
 
 
@@ -297,6 +389,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=600.0, help="of traffic")
     parser.add_argument("--json", action="store_true", help=f"write {RESULTS.name} too")
     options = parser.parse_args()
+    if options.seconds < LEAST_SECONDS:
+        parser.error(f"--seconds: {LEAST_SECONDS:.0f} at least")
     with tempfile.TemporaryDirectory() as folder:
         met, figures = asyncio.run(run(Path(folder), options.seconds))
     if options.json:

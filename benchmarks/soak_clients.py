@@ -1,5 +1,6 @@
 """The soak's clients: each function is one thing that a client does, well-behaved or not, and says
-what came of it: a status, or a word. `WEIGHTED` has all of them, with how often they are chosen.
+what came of it: a status, or a word. `WEIGHTED` has how often which one is chosen; `websocket_kept`
+is for clients that do nothing else.
 """
 
 import asyncio
@@ -38,10 +39,10 @@ class Clients:
     session: aiohttp.ClientSession
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
 
-    async def act(self, end: float) -> None:
+    async def act(self, end: float, only: "Action | None" = None) -> None:
         """One client after the other, each doing one thing, until `end` (monotonic seconds)."""
         while time.monotonic() < end:
-            action = random.choices(ACTIONS, WEIGHTS)[0]
+            action = only or random.choices(ACTIONS, WEIGHTS)[0]
             outcome = "cut"
             try:
                 async with asyncio.timeout(ACTION_SECONDS):
@@ -76,6 +77,10 @@ def sized(number: int) -> str:
 
 async def small_get(clients: Clients) -> str:
     return await clients.ask("/a/x")
+
+
+async def get_from_either(clients: Clients) -> str:
+    return await clients.ask("/either/x")
 
 
 async def medium_get(clients: Clients) -> str:
@@ -127,6 +132,20 @@ async def websocket(clients: Clients) -> str:
             if (await socket.receive()).data != f"message {number}":
                 return "cut"
             await asyncio.sleep(0.02)
+    return "101"
+
+
+async def websocket_kept(clients: Clients) -> str:
+    """Outlives route tables, and backends now and then."""
+    async with clients.session.ws_connect(f"{clients.gateway.url}/ws/x?websocket") as socket:
+        for _ in range(30):
+            await socket.send_str("still there")
+            answer = await socket.receive()
+            if answer.type is aiohttp.WSMsgType.CLOSE:
+                return str(answer.data)
+            if answer.data != "still there":
+                return "cut"
+            await asyncio.sleep(0.3)
     return "101"
 
 
@@ -210,7 +229,8 @@ async def hung_backend(clients: Clients) -> str:
 
 Action = Callable[[Clients], Awaitable[str]]
 WEIGHTED: dict[Action, int] = {
-    small_get: 30,
+    small_get: 20,
+    get_from_either: 10,
     medium_get: 8,
     large_get: 2,
     chunked_get: 3,
