@@ -143,7 +143,7 @@ def malformed_heads(x: bytes, load: bytes) -> dict[str, tuple[bytes, int]]:
         "a long line": (b"GET /%b HTTP/1.1\r\n\r\n" % (x * 500), 414),
         "a long value": (line + b"X: %b\r\n" % (x * 2000) + end, 431),
         "many headers": (line + b"X: %b\r\n" % x * 200 + end, 431),
-        "behind another": (line + end + x + end * 2, 400),
+        "behind another": (line + end + x + end * 2, 405),  # the answer to the one before it
     }
 
 
