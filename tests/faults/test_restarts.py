@@ -152,11 +152,6 @@ def test_a_get_whose_answer_had_begun_is_not_sent_again(stage: Stage) -> None:
     assert len(stage.backend.events("request", target)) == 1
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="passive ejection is not built: without a health check a "
-    "dead target goes on getting its share",
-)
 def test_of_two_targets_a_dead_one_costs_no_more_than_a_few_requests(tmp_path: Path) -> None:
     backends = [BackendProcess(tmp_path / f"{number}.log") for number in range(2)]
     for backend in backends:
