@@ -123,10 +123,12 @@ def other_traffic(port: int, stop: ProcessEvent) -> None:
     """Small requests on a few connections, one after the other on each, without a rest."""
 
     def one_connection() -> None:
-        with RawClient(port) as client:
-            while not stop.is_set():
-                client.request("/x")
-                client.answer()
+        while not stop.is_set():
+            with RawClient(port) as client:
+                is_last = False
+                while not (is_last or stop.is_set()):
+                    client.request("/x")
+                    is_last = b"\r\nConnection: close" in client.answer().head
 
     threads = [threading.Thread(target=one_connection) for _ in range(OTHER_CONNECTIONS)]
     for thread in threads:
