@@ -69,7 +69,7 @@ REASONS: dict[str, str] = {
         bare LF behind all fields; LF LF ends the head; chunked behind a bare LF;
         bare LF behind the size; bare LF behind the data; bare LF in an extension;
         bare LF behind the last chunk; bare LF ends the body; trailer with a bare LF;
-        trailer with a bare CR""",
+        trailer with a bare CR; bare LF before the request; bare CR before the request""",
     "RFC 9112 §2.3: only HTTP/1.0 and HTTP/1.1 are spoken here, spelled as they are": """
         no version (0.9); no version, with fields; version 0.9; version 1.2; version 2.0;
         version 3.0; version 1.10""",
