@@ -262,6 +262,7 @@ class Exchange:
                 raise broken
             return piece
         except Exception as error:  # noqa: BLE001  # aiohttp has several for a broken body
+            error.__traceback__ = None  # it leads back to the payload, which has the error
             if self.gone or isinstance(error, ConnectionError):
                 raise ClientGone from None
             if isinstance(error, BodyStalled):

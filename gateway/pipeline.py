@@ -306,7 +306,8 @@ def refuse(exchange: Exchange, error: GatewayError) -> None:
     When an answer has begun already, its connection is cut: the client must be able to tell.
     """
     exchange.refusal = error.reason
-    exchange.failure = error
+    # Without what it knows of frames: they lead back to it, and only a collection would free them.
+    exchange.failure = error.with_traceback(None)
     if error.closes_connection:
         exchange.close_after = True
     if exchange.answered or isinstance(error, ClientGone):

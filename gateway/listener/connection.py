@@ -138,6 +138,7 @@ class ClientConnection(RequestHandler):
         if self.payload is not None:
             # aiohttp would wait on for what is left of a body whose request has been answered.
             break_off(self.payload, TimeoutError())
+            self.payload = None  # it refers to this
         self._stop_lingering()
 
     # What comes from the client.
@@ -167,6 +168,8 @@ class ClientConnection(RequestHandler):
         messages = self._messages
         if self._request_count != heads:
             message, payload = messages[-1]
+            if isinstance(message, _ErrInfo):
+                forget_frames(message.exc)
             if getattr(message, "upgrade", False) and not self._upgraded and payload.is_eof():
                 self._hold_upgrade(data)
             self._unfinished_bytes = 0
@@ -368,6 +371,14 @@ class ClientConnection(RequestHandler):
             return await listener.gateway.handle(exchange, complaint)
 
         return refuse
+
+
+def forget_frames(error: BaseException) -> None:
+    """Of an error that is kept: one of its frames has it too, and the whole connection with it."""
+    kept: BaseException | None = error
+    while kept is not None:
+        kept.__traceback__ = None
+        kept = kept.__context__
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

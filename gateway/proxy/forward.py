@@ -123,6 +123,7 @@ class Forwarder:
             finally:
                 relay.finish()
                 pool.release(upstream, failure)
+                failure = None  # its traceback has this frame
 
     def check_length(self, exchange: Exchange) -> None:
         """Raise PayloadTooLarge for a body that says at once that it is too long."""
@@ -246,6 +247,7 @@ class Relay:
             self._pump.cancel()
             # What is left of the request must not reach the next one on this connection.
             self._upstream.close()
+        self._pump = None
 
     def _rest_of_body(self) -> bytes:
         """A body that has come whole already, framed."""

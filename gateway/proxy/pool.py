@@ -272,6 +272,8 @@ class Pool:
         except BaseException as error:
             self._connections -= 1
             address.outstanding -= 1
+            if isinstance(error, OSError):  # as all of those below are
+                error.__traceback__ = None  # uvloop's frames have the error too
             if isinstance(error, TimeoutError):
                 raise UpstreamTimeout from None
             if isinstance(error, ssl.SSLError):

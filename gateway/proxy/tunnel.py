@@ -201,6 +201,8 @@ class Tunnel:
             if self._timer is not None:
                 self._timer.cancel()
             self._on_end(self)
+            # Let go of each other: a collection is not needed to be rid of them.
+            del side.other, other.other, side.tunnel, other.tunnel, self._on_end
         elif not self.ending:
             self._closing_since = self.loop.time()
             other.transport.close()

@@ -63,6 +63,7 @@ class Upgrader:
                 relay.finish()
                 upstream.close()
                 pool.release(upstream, failure)
+                failure = None  # its traceback has this frame
 
 
 class UpgradeRelay(Relay):
@@ -128,12 +129,13 @@ class UpgradeRelay(Relay):
         self.exchange.sent_bytes = tunnel.backend.received_bytes
         self.exchange.body_received_bytes = tunnel.client.received_bytes
         self.sockets.closed(self.socket, tunnel.reason or End.CLIENT)
+        self._tunnel = None
         if not self._done.done():
             self._done.set_result(None)
 
     def finish(self) -> None:
         super().finish()
-        if self._tunnel is not None:  # whose worker waits no longer, or which is over already
+        if self._tunnel is not None:  # whose worker waits no longer
             self._tunnel.cut()
 
 

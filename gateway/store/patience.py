@@ -6,41 +6,56 @@ millisecond would count as gone. This one gives the loop the time back that the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from time import monotonic
+from types import TracebackType
 
 LATE_SECONDS = 0.005  # a timer that fires later than this was kept waiting by our own work
 MOST_EXTENSIONS = 8  # then it is over, however busy we are
 
 
-@asynccontextmanager
-async def patience(seconds: float) -> AsyncIterator[None]:
+class Patience:
     """Bounds what stands within to `seconds` in which the loop was free to go on with it.
 
-    Raises TimeoutError.
+    Raises TimeoutError. Every call to Redis has one: when it is over it holds nothing, so that no
+    garbage collection is needed to be rid of it.
     """
-    loop = asyncio.get_running_loop()
-    started = monotonic()
-    allowed_seconds = seconds
-    extensions = 0
-    timer: asyncio.TimerHandle | None = None
 
-    def fire() -> None:
-        nonlocal allowed_seconds, extensions, timer
-        elapsed_seconds = monotonic() - started
-        late_seconds = elapsed_seconds - allowed_seconds
-        if late_seconds > LATE_SECONDS and extensions < MOST_EXTENSIONS:
-            extensions += 1
-            allowed_seconds = elapsed_seconds + min(late_seconds, seconds)
-        elif late_seconds >= 0:
-            timeout.reschedule(loop.time())
-            return
-        timer = loop.call_later(allowed_seconds - elapsed_seconds, fire)
+    __slots__ = ("_allowed_seconds", "_extensions", "_seconds", "_started", "_timeout", "_timer")
 
-    timer = loop.call_later(seconds, fire)
-    try:
-        async with asyncio.timeout(None) as timeout:
-            yield
-    finally:
+    def __init__(self, seconds: float) -> None:
+        self._seconds = self._allowed_seconds = seconds
+        self._extensions = 0
+
+    async def __aenter__(self) -> None:
+        self._started = monotonic()
+        self._timeout: asyncio.Timeout | None = asyncio.timeout(None)
+        loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = loop.call_later(self._seconds, self._fire)
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        timer, self._timer = self._timer, None
+        timeout, self._timeout = self._timeout, None
+        assert timer is not None
+        assert timeout is not None
         timer.cancel()
+        await timeout.__aexit__(kind, error, traceback)
+
+    def _fire(self) -> None:
+        if self._timeout is None:
+            return
+        loop = asyncio.get_running_loop()
+        elapsed_seconds = monotonic() - self._started
+        late_seconds = elapsed_seconds - self._allowed_seconds
+        if late_seconds > LATE_SECONDS and self._extensions < MOST_EXTENSIONS:
+            self._extensions += 1
+            self._allowed_seconds = elapsed_seconds + min(late_seconds, self._seconds)
+        elif late_seconds >= 0:
+            self._timeout.reschedule(loop.time())
+            return
+        self._timer = loop.call_later(self._allowed_seconds - elapsed_seconds, self._fire)

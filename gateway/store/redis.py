@@ -30,7 +30,7 @@ from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.sections import StoreSettings
 from gateway.store.changes import Changes
 from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
-from gateway.store.patience import patience
+from gateway.store.patience import Patience
 
 logger = logging.getLogger("gateway.store")
 
@@ -125,7 +125,7 @@ class Store:
             self.errors += 1
             raise StoreUnavailable
         try:
-            async with patience(self.timeout_seconds):
+            async with Patience(self.timeout_seconds):
                 yield
         except (RedisError, OSError, TimeoutError) as error:
             self.errors += 1

@@ -3,19 +3,19 @@ import time
 
 import pytest
 
-from gateway.store.patience import patience
+from gateway.store.patience import Patience
 
 
 async def test_what_never_ends_is_ended() -> None:
     with pytest.raises(TimeoutError):
-        async with patience(0.02):
+        async with Patience(0.02):
             await asyncio.Event().wait()
 
 
 async def test_an_answer_that_lay_waiting_while_the_loop_was_busy_is_taken() -> None:
     reader, writer, _other = await _pair()
     writer.write(b"answer\n")
-    async with patience(0.02):
+    async with Patience(0.02):
         asyncio.get_running_loop().call_soon(time.sleep, 0.06)  # our own work, three times as long
         await asyncio.sleep(0)
         assert await reader.readline() == b"answer\n"
@@ -30,7 +30,7 @@ async def test_a_busy_loop_is_no_excuse_for_ever() -> None:
 
     busy = asyncio.create_task(keep_busy())
     with pytest.raises(TimeoutError):
-        async with patience(0.02):
+        async with Patience(0.02):
             await asyncio.Event().wait()
     busy.cancel()
 
