@@ -155,4 +155,3 @@ async def test_nothing_is_left_for_the_garbage_collector(
 def alive() -> Counter[str]:
     kinds = (type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, KINDS))
     return Counter(kinds)
-
