@@ -34,7 +34,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,11 @@ class Sample:
     connections: float
     active: float
     idle: float
+
+    def plain(self) -> dict[str, Any]:
+        """Fit for JSON."""
+        kinds = {name: dict(counts) for name, counts in self.descriptors.items()}
+        return {**vars(self), "descriptors": kinds}
 
     @property
     def is_quiet(self) -> bool:
@@ -254,9 +259,9 @@ async def soak(stage: Stage, seconds: float) -> tuple[bool, dict[str, object]]:
     figures = {
         "seconds": seconds,
         "outcomes": traffic.outcomes,
-        "before": asdict(before),
-        "after": asdict(after),
-        "samples": list(map(asdict, samples)),
+        "before": before.plain(),
+        "after": after.plain(),
+        "samples": [sample.plain() for sample in samples],
         "restarts": broken,
         "verdicts": verdicts,
     }
