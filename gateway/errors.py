@@ -263,3 +263,11 @@ class ConfigurationError(Exception):
     def __init__(self, complaints: Sequence[str]) -> None:
         super().__init__("\n".join(complaints))
         self.complaints = tuple(complaints)
+
+
+def forget_frames(error: BaseException) -> None:
+    """Of an error that is kept: one of its frames has it too, and the whole connection with it."""
+    kept: BaseException | None = error
+    while kept is not None:
+        kept.__traceback__ = None
+        kept = kept.__context__

@@ -26,9 +26,9 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout
+from gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout, forget_frames
 from gateway.exchange import STALLED_SECONDS, BodyStalled, Exchange, Flow, break_off
-from gateway.listener.framing import EmptyLines, has_much_framing, least_bytes
+from gateway.listener.framing import EmptyLines, RequestLine, has_much_framing, least_bytes
 
 if TYPE_CHECKING:
     from gateway.listener.listener import Listener
@@ -66,9 +66,11 @@ class ClientConnection(RequestHandler):
         "_counted",
         "_empty_lines",
         "_end_of_unfinished",
+        "_held",
         "_in_body",
         "_left",
         "_max_unfinished_bytes",
+        "_request_line",
         "_socket",
         "_unfinished_bytes",
         "deadline",
@@ -106,7 +108,9 @@ class ClientConnection(RequestHandler):
         # Of a head that is still coming: the parser keeps them, and bounds each field alone.
         self._unfinished_bytes = 0
         self._end_of_unfinished = b""
+        self._held = b""  # what one read brought beyond the requests that may wait
         self._empty_lines = EmptyLines()
+        self._request_line = RequestLine()
         # A field takes four bytes more than its name and value.
         self._max_unfinished_bytes = bounds.request_line + bounds.headers + 4 * bounds.header_fields
         self._complained = False  # of the head that is coming
@@ -144,12 +148,17 @@ class ClientConnection(RequestHandler):
     # What comes from the client.
 
     def data_received(self, data: bytes) -> None:
-        """Give the parser each head of a read by itself.
+        """Give the parser each head of a read by itself, and none while too many wait.
 
         It forgets what it has parsed of a read when something in it is wrong: behind a good request
         that would cost the good one its answer.
         """
-        while data and not (self._in_body or self._upgraded or self._close or self._buffer_paused):
+        if self._held:
+            data, self._held = self._held + data, b""
+        while data and not (self._in_body or self._upgraded or self._close):
+            if len(self._messages) >= self._max_msg_queue_size:
+                self._held = data  # aiohttp has paused the reading; it calls when some are answered
+                return
             lines = self._empty_lines
             if lines.expected and not lines.are_whole(data):
                 self._complain(BadRequest("Bad Request", reason="malformed_request"))
@@ -167,9 +176,14 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         messages = self._messages
         if self._request_count != heads:
+            is_http = self._request_line.is_http(data)
             message, payload = messages[-1]
             if isinstance(message, _ErrInfo):
                 forget_frames(message.exc)
+            elif not is_http:
+                version = BadRequest("Unsupported HTTP version", reason="bad_version")
+                message, payload = _ErrInfo(version.status, version, ""), EMPTY_PAYLOAD
+                messages[-1] = message, payload
             if getattr(message, "upgrade", False) and not self._upgraded and payload.is_eof():
                 self._hold_upgrade(data)
             self._unfinished_bytes = 0
@@ -191,6 +205,7 @@ class ClientConnection(RequestHandler):
                     self._refuse_chunked(body)
         elif data and not self._upgraded and not self._close:
             self._end_of_unfinished = (self._end_of_unfinished + data)[-3:]
+            self._request_line.more(data)
             self._more_of_head(len(data))
 
     def _hold_upgrade(self, data: bytes) -> None:
@@ -371,14 +386,6 @@ class ClientConnection(RequestHandler):
             return await listener.gateway.handle(exchange, complaint)
 
         return refuse
-
-
-def forget_frames(error: BaseException) -> None:
-    """Of an error that is kept: one of its frames has it too, and the whole connection with it."""
-    kept: BaseException | None = error
-    while kept is not None:
-        kept.__traceback__ = None
-        kept = kept.__context__
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

@@ -1,7 +1,7 @@
 """What aiohttp's parser lets through around requests, and is judged here: pure bookkeeping.
 
 Before a request line there may be empty lines, and chunks may bring extensions and trailers: both
-within bounds that the parser does not know.
+within bounds that the parser does not know. And it takes RTSP and ICE for HTTP, without a word.
 """
 
 from aiohttp import StreamReader
@@ -27,6 +27,28 @@ class EmptyLines:
         before = self.open_line + data[: len(data) - len(first)]
         self.open_line = before.replace(b"\r\n", b"")
         return self.open_line == b"" or (self.open_line == b"\r" and not first)
+
+
+class RequestLine:
+    """The line that names the protocol, kept until it has come whole."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self) -> None:
+        self._begun = b""
+
+    def more(self, data: bytes) -> None:
+        """`data` belongs to a head, and does not end it."""
+        if b"\n" not in self._begun.lstrip(b"\r\n"):
+            self._begun += data
+
+    def is_http(self, data: bytes) -> bool:
+        """Is the head that `data` ends one of HTTP/1.x (RFC 9112 §2.3)? The next one begins."""
+        if self._begun:
+            self._begun, data = b"", self._begun + data
+        line = data.lstrip(b"\r\n")
+        end = line.find(b"\r\n")
+        return line[end - 9 : end - 1] == b" HTTP/1."
 
 
 def least_bytes(message: RawRequestMessage) -> int:

@@ -88,6 +88,7 @@ LINES = [
     refused("version in lower case", "9112 §2.3", request(version=b"http/1.1")),
     refused("version of another protocol", "9112 §2.3", request(version=b"ICE/1.0")),
     refused("version RTSP", "9112 §2.3", request(version=b"RTSP/1.0")),
+    refused("version RTSP/1.1", "9112 §2.3", request(version=b"RTSP/1.1")),
     refused("TLS on a plain port", "9112 §3", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     refused("line of 9,000 bytes", "9110 §15.5.15", request(target=b"/" + b"a" * 9000), 414),
     refused("query of 9,000 bytes", "9110 §15.5.15", request(target=b"/x?" + b"a" * 9000), 414),

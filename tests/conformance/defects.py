@@ -3,11 +3,8 @@
 from case import Case
 
 WHOLE, BYTEWISE = "whole", "bytewise"
-RTSP = "llhttp takes RTSP/1.0 for HTTP/1.0; the parsed message does not tell"
 
-DEFECTS: dict[str, tuple[str, str]] = {
-    "version RTSP": ("", RTSP),
-}
+DEFECTS: dict[str, tuple[str, str]] = {}
 
 
 def defect(case: Case, *, bytewise: bool) -> str | None:
