@@ -19,7 +19,8 @@ from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
-from gateway.limits import Limiter, Policy
+from gateway.limits import Limit, Policy, by_address, by_key, by_route, by_user, weigher
+from gateway.limits.limit import Subject
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
 from gateway.parts import Parts, make_cors
@@ -33,6 +34,7 @@ from gateway.routespec import (
     OWN_ENDPOINTS,
     OwnEndpoint,
     OwnName,
+    Per,
     RouteSpec,
     own_endpoints,
 )
@@ -56,8 +58,7 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     for number, (claims, route) in enumerate(_routes(parts, route_file)):
         table.add(claims, route)
         routes[route.name] = route
-        if route.limiter is not None:
-            limiters.append(route.limiter)
+        limiters += [limit.limiter for limit in (*route.limits, *route.own_limits)]
         if number % ROUTES_A_TURN == 0:
             await asyncio.sleep(0)
     parts.pools = pools
@@ -67,7 +68,7 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
         table=table,
         routes=routes,
         addresses=parts.addresses,
-        limiter=parts.limiter if limit.enabled else None,
+        limits=(Limit(parts.limiter, by_address(parts.addresses)),) if limit.enabled else (),
         exempt=frozenset(limit.exempt),
         metrics=parts.metrics,
         access_log=access_log,
@@ -111,7 +112,8 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         respond=_respond(parts, spec, forwarder),
         metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
-        limiter=_own_limiter(parts, spec),
+        limits=_limits(parts, spec, ("ip", "route")),
+        own_limits=_limits(parts, spec, ("user", "key")),
         cors=cors,
         enforce=spec.enforce,
     )
@@ -156,11 +158,25 @@ def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
     return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
 
 
-def _own_limiter(parts: Parts, spec: RouteSpec) -> Limiter | None:
-    if spec.rate_limit is None:
-        return None
-    limit = spec.rate_limit
-    return parts.limiter_of(Policy(f"route-{spec.name}", limit.requests, limit.window, 0))
+def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> tuple[Limit, ...]:
+    """Those of the route's own limits that count by one of `by`."""
+    subjects: dict[Per, Subject] = {
+        "ip": by_address(parts.addresses),
+        "route": by_route,
+        "user": by_user,
+        "key": by_key,
+    }
+    return tuple(
+        Limit(
+            parts.limiter_of(
+                Policy(limit.name(spec.name), limit.requests, limit.window, per=limit.per)
+            ),
+            subjects[limit.per],
+            weigher(limit.weight or spec.weight),
+        )
+        for limit in spec.limits
+        if limit.per in by
+    )
 
 
 def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:
@@ -178,10 +194,10 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     settings = parts.settings
     is_on = endpoint.is_on(settings)
     name, pattern = (endpoint.name, endpoint.auth) if is_on else (UNMATCHED, NO_PATTERN)
-    limiter = None
+    limits: tuple[Limit, ...] = ()
     if is_on and endpoint.has_limit:
         policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
-        limiter = parts.limiter_of(policy)
+        limits = (Limit(parts.limiter_of(policy), by_address(parts.addresses)),)
     return Route(
         name=name,
         pattern=pattern,
@@ -189,7 +205,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
-        limiter=limiter,
+        limits=limits,
         cors=parts.cors,
     )
 

@@ -56,6 +56,7 @@ IDENTITY = frozenset(
     }
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+LONGEST_WINDOW_SECONDS = 86_400
 LONGEST_SOCKET_PATH = 107  # bytes; sun_path of unix(7) less the NUL
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -302,9 +303,17 @@ def _byte_count(value: Any) -> Any:
     return int(match[1]) * UNITS[match[2]]
 
 
+def _window(value: Any) -> Any:
+    seconds = isinstance(value, int) and not isinstance(value, bool)
+    if seconds and 1 <= value <= LONGEST_WINDOW_SECONDS:
+        return value
+    raise ValueError(f"must be seconds, from 1 to {LONGEST_WINDOW_SECONDS}")
+
+
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
+Window = Annotated[int, PlainValidator(_window, json_schema_input_type=int)]
 Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
 ByteCount = Annotated[
     int,

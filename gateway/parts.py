@@ -19,7 +19,7 @@ from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.limits import ClientAddresses, Limiter, Policy
+from gateway.limits import ClientAddresses, Courier, Limiter, Policy
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
@@ -50,6 +50,7 @@ class Parts:
     vault: Vault
     tokens: AppTokens
     addresses: ClientAddresses
+    courier: Courier  # of all limiters, of all configurations
     limiter: Limiter
     session: ClientSession
     cors: Cors | None
@@ -75,6 +76,7 @@ class Parts:
                 self.settings.rate_limit.when_store_is_down,
                 share=self.settings.listen.workers,
                 addresses=self.addresses,
+                courier=self.courier,
             )
         return known
 
@@ -178,6 +180,7 @@ class Parts:
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             await pool.close()
         await asyncio.gather(*(limiter.close() for limiter in self.limiters.values()))
+        await self.courier.close()
         for verifier in (self.google, self.apple):
             if verifier is not None:
                 await verifier.keys.close()
@@ -193,12 +196,14 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
+    courier = Courier(store)
     limiter = Limiter(
         _ip_policy(settings),
         store,
         settings.rate_limit.when_store_is_down,
         share=settings.listen.workers,
         addresses=addresses,
+        courier=courier,
     )
     parts = Parts(
         settings=settings,
@@ -209,6 +214,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         vault=_vault(store, session, settings),
         tokens=AppTokens(settings.app_tokens),
         addresses=addresses,
+        courier=courier,
         limiter=limiter,
         session=session,
         cors=make_cors(settings.cors),

@@ -14,6 +14,7 @@ from gateway.routespec import (
     SUBPROTOCOL_PATTERNS,
     Draft,
     RouteSpec,
+    heaviest,
     label,
     own_endpoints,
 )
@@ -68,6 +69,8 @@ def _check_route(
         shown = document.quote((*draft.loc, "plan"), spec.plan)
         hint = did_you_mean(spec.plan, settings.plans)
         complain("plan", f"is {shown}, which isn't in the settings' plans{hint}")
+    if draft.sound("rate_limit", "weight", "auth", "owner"):
+        _check_limits(document, draft)
     for field in _upgrades(spec):
         if spec.methods is not None and "GET" not in spec.methods:
             complain(field, "needs GET among the methods: an upgrade is a GET")
@@ -103,6 +106,30 @@ def _check_auth(draft: Draft, complain: Complain) -> None:
             complain("subprotocol_credential", "needs `websocket: true`")
         elif spec.auth not in SUBPROTOCOL_PATTERNS:
             complain("subprotocol_credential", f"can't go with {spec.auth}: it has no credential")
+
+
+def _check_limits(document: Document, draft: Draft) -> None:
+    spec = draft.spec
+    seen: set[str] = set()
+    for index, limit in enumerate(spec.limits):
+        at: Loc = ("rate_limit", index) if isinstance(spec.rate_limit, tuple) else ("rate_limit",)
+
+        def complain(field: str, text: str, at: Loc = at) -> None:
+            document.complain((*draft.loc, *at, field), f"{_called(draft, *at, field)} {text}")
+
+        if limit.per == "user" and not spec.knows_user:
+            complain("per", f"is user, and {spec.auth} tells of none; use ip or route")
+        if limit.per == "key" and spec.auth != "plan_key":
+            complain("per", f"is key, and {spec.auth} has none; use ip, user or route")
+        name = limit.name(spec.name)
+        if name in seen:
+            complain(
+                "window", f"is that of another limit per {limit.per}; leave one of the two out"
+            )
+        seen.add(name)
+        weight = heaviest(limit.weight or spec.weight)
+        if weight > limit.requests:
+            complain("requests", f"must be at least {weight}: so much one request can weigh")
 
 
 def _upgrades(spec: RouteSpec) -> list[str]:
@@ -269,8 +296,8 @@ def _shared(one: Match, other: Match) -> str:
     return f"{'any method' if methods is None else ', '.join(sorted(methods))} {one.path}"
 
 
-def _called(draft: Draft, field: str | None = None) -> str:
+def _called(draft: Draft, *field: str | int) -> str:
     index = draft.loc[-1]
     assert isinstance(index, int)
     name = draft.spec.name if draft.sound("name") else index
-    return label("route", name, () if field is None else (field,))
+    return label("route", name, field)

@@ -51,9 +51,11 @@ class Question:
 class Asker(Protocol):
     """A policy, as the courier knows it."""
 
-    constants: tuple[int, ...]  # as window.lua takes them
-
     def __hash__(self) -> int: ...
+
+    @property
+    def constants(self) -> tuple[int, ...]:
+        """As window.lua takes them."""
 
     @property
     def reservations_end(self) -> float | None:
@@ -152,9 +154,7 @@ class Courier:
     def _collect(self) -> list[Question]:
         askers, self._asking = self._asking | self._lent, {}
         questions = [question for asker in askers for question in asker.questions()]
-        self._lent = {
-            asker: None for asker in self._lent if asker.reservations_end is not None
-        }
+        self._lent = {asker: None for asker in self._lent if asker.reservations_end is not None}
         return questions
 
     async def _carry(self, questions: list[Question]) -> None:

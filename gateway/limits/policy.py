@@ -9,9 +9,8 @@ The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
-Per = Literal["ip", "user", "key", "route"]
+from gateway.routespec import Per
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,95}").fullmatch  # in a header's string, in Redis keys
 # Up to so many requests the times in a window's log are exact; of more they are kept in so many

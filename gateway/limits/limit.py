@@ -1,0 +1,49 @@
+"""A policy as a route applies it: whom it counts a request to, and how much.
+
+A request that has no such subject (nobody was authenticated, because a report-only route lets
+everyone pass) is not counted by that policy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.exchange import Exchange
+from gateway.limits.address import ClientAddresses
+from gateway.limits.limiter import Limiter
+from gateway.limits.policy import Decision
+from gateway.limits.weight import Weigher, one
+
+Subject = Callable[[Exchange], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One policy over all who come."""
+
+    limiter: Limiter
+    subject: Subject
+    weigh: Weigher = one
+
+    async def judge(self, exchange: Exchange) -> Decision | None:
+        """Count the request and decide on it. Raises StoreUnavailable."""
+        subject = self.subject(exchange)
+        if subject is None:
+            return None
+        return await self.limiter.admit(subject, self.weigh(exchange))
+
+
+def by_address(addresses: ClientAddresses) -> Subject:
+    return lambda exchange: addresses.bucket(exchange.client_ip)
+
+
+def by_user(exchange: Exchange) -> str | None:
+    identity = exchange.identity
+    return None if identity is None or identity.user_id is None else str(identity.user_id)
+
+
+def by_key(exchange: Exchange) -> str | None:
+    return None if exchange.identity is None else exchange.identity.key_id
+
+
+def by_route(exchange: Exchange) -> str | None:
+    return None if exchange.route is None else exchange.route.name
