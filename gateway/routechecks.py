@@ -129,7 +129,7 @@ def _check_limits(document: Document, draft: Draft) -> None:
         seen.add(name)
         weight = heaviest(limit.weight or spec.weight)
         if weight > limit.requests:
-            complain("requests", f"must be at least {weight}: so much one request can weigh")
+            complain("requests", f"must be at least {weight}: one request can weigh that")
 
 
 def _upgrades(spec: RouteSpec) -> list[str]:

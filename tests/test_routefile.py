@@ -231,7 +231,8 @@ def test_a_route_takes_what_its_timeout_leaves_out_from_the_upstream(load, given
 
 
 def test_the_table_is_told_as_data(load):
-    listed = describe(load(HEAD + route(methods="[GET]", host="A.example", path="/{x}", rate_limit="{requests: 9}")))
+    line = route(methods="[GET]", host="A.example", path="/{x}", rate_limit="{requests: 9}")
+    listed = describe(load(HEAD + line))
     assert listed == [
         {
             "name": "a",
@@ -483,12 +484,14 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         ),
         (
             {"rate_limit": "[{requests: 5, window: 9}, {requests: 6, window: 9}]"},
-            "4:116: route 'a': rate_limit[1].window is that of another limit per ip; "
-            "leave one of the two out",
+            (
+                "4:116: route 'a': rate_limit[1].window is that of another limit per ip; "
+                "leave one of the two out"
+            ),
         ),
         (
             {"rate_limit": "{requests: 5}", "weight": "6"},
-            "4:78: route 'a': rate_limit.requests must be at least 6: so much one request can weigh",
+            "4:78: route 'a': rate_limit.requests must be at least 6: one request can weigh that",
         ),
         ({"weight": "0"}, "4:63: route 'a': weight must be at least 1; it is 0"),
         ({"weight": "{parameter: limit}"}, "4:63: route 'a': weight.steps is missing"),

@@ -1,4 +1,4 @@
-"""Limits of routes through whole gateways on a real Redis: per what, how much, what clients read."""
+"""Limits of routes through whole gateways on a real Redis: per what, how much, what is told."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,7 +8,6 @@ import aiohttp
 import pytest
 from backend import RawBackend
 from harness import Running, open_gateway, route, upstream
-
 
 
 @pytest.fixture
@@ -139,7 +138,8 @@ async def test_a_token_s_user_is_limited_over_all_its_tokens(serve):
         await parts.plans.set(42, "free")
         user = await parts.users.show(42)
         sent = [f"Bearer {parts.tokens.issue(user)}" for _ in range(3)]
-        assert [(await client.get("/me", Authorization=each))[0] for each in sent] == [200, 200, 429]
+        got = [(await client.get("/me", Authorization=each))[0] for each in sent]
+        assert got == [200, 200, 429]
 
 
 async def test_a_report_only_route_counts_nobody_it_does_not_know(serve):
