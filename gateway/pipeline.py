@@ -1,7 +1,8 @@
 """A request's whole life. `Gateway.handle` tells it from top to bottom; the rest are its steps.
 
-    who is it -> limit -> is it well formed -> which route -> route's limits -> preflight?
-    -> authenticate -> limits of users and keys -> forward (or answer here) -> count and log
+    who is it -> may that network come -> limit -> is it well formed -> which route
+    -> route's networks and limits -> preflight? -> authenticate -> limits of users and keys
+    -> forward (or answer here) -> count and log
 
 Rules: nothing passes that a route does not name; every way out is one answer, one count, one log
 line; a step that knows its answer in this process never suspends.
@@ -23,11 +24,13 @@ from gateway.auth.public import Public
 from gateway.errors import (
     BadRequest,
     ClientGone,
+    Forbidden,
     GatewayError,
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.limits import ClientAddresses, Decision, Limit, policy_header, ratelimit
+from gateway.networks import AccessList
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
 from gateway.observe.metrics import Metrics
@@ -70,6 +73,7 @@ class Route:
     respond: Responder
     metrics: RouteMetrics
     allow: str  # the methods, as `Allow` and preflights list them
+    access: AccessList | None = None
     limits: tuple[Limit, ...] = ()  # judged before it is known who calls,
     own_limits: tuple[Limit, ...] = ()  # and after that
     cors: Cors | None = None
@@ -105,6 +109,7 @@ class Gateway:
         table: RouteTable[Route],
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
+        access: AccessList | None,
         limits: tuple[Limit, ...],
         exempt: frozenset[str],
         metrics: Metrics,
@@ -115,6 +120,7 @@ class Gateway:
         self.table = table
         self.routes = routes  # those of the table, by name
         self._addresses = addresses
+        self._access = access
         self._limits = limits
         self._exempt = exempt
         self._metrics = metrics
@@ -134,12 +140,14 @@ class Gateway:
         """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
         self.identify(exchange)
         try:
+            check_network(exchange, self._access)
             if self._limits and exchange.path not in self._exempt:
                 await self.limit(exchange, self._limits)
             if malformed is not None:
                 raise malformed
             check_head(exchange)
             route = self.match(exchange)
+            check_network(exchange, route.access)
             if route.limits:
                 await self.limit(exchange, route.limits)
             answer: Answer | None
@@ -229,6 +237,12 @@ class Gateway:
         self._access_log.write(exchange, seconds)
         if self._tracer is not None and exchange.trace is not None:
             self._tracer.finish(exchange, exchange.trace, seconds)
+
+
+def check_network(exchange: Exchange, access: AccessList | None) -> None:
+    """Refuse an address that the lists of networks don't let in."""
+    if access is not None and not access.admits(exchange.client_ip):
+        raise Forbidden("Forbidden", reason="network_denied")
 
 
 def check_head(exchange: Exchange) -> None:

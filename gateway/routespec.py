@@ -25,7 +25,7 @@ from gateway.fields import (
     Window,
 )
 from gateway.routing import Match, host_name
-from gateway.sections import CorsSettings
+from gateway.sections import CorsSettings, NetworkLists
 from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
@@ -211,6 +211,8 @@ class RouteSpec(Model):
     """plan_key: the least plan that opens the route."""
     host: HostName | None = None
     """Only requests to this host; such a route goes before those without host."""
+    networks: NetworkLists = NetworkLists()
+    """Who may come to this route, of those whom the settings let in."""
     rate_limit: RouteLimits | None = None
     """One limit of this route's own or a list of them, beside the one over all routes."""
     weight: Weight | None = None

@@ -86,6 +86,7 @@ class Driver:
             table=RouteTable(every),
             routes={route.name: route},
             addresses=addresses,
+            access=None,
             limits=(),
             exempt=frozenset(),
             metrics=metrics,
