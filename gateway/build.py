@@ -16,11 +16,23 @@ from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
 from gateway.errors import NotFound
 from gateway.exchange import Answer, Exchange, json_answer
+from gateway.fields import Period
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
-from gateway.limits import Limit, Policy, by_address, by_key, by_route, by_user, weigher
+from gateway.limits import (
+    Limit,
+    Limiter,
+    PlanLimit,
+    Policy,
+    by_address,
+    by_key,
+    by_route,
+    by_user,
+    weigher,
+)
 from gateway.limits.limit import Subject
+from gateway.limits.policy import window_seconds
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
 from gateway.parts import Parts, make_cors
@@ -58,19 +70,20 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     for number, (claims, route) in enumerate(_routes(parts, route_file)):
         table.add(claims, route)
         routes[route.name] = route
-        limiters += [limit.limiter for limit in (*route.limits, *route.own_limits)]
+        for limit in (*route.limits, *route.own_limits):
+            limiters += limit.limiters
         if number % ROUTES_A_TURN == 0:
             await asyncio.sleep(0)
     parts.pools = pools
     parts.limiters = {limiter.policy.name: limiter for limiter in limiters}
-    limit = parts.settings.rate_limit
+    over_all = parts.settings.rate_limit
     return Gateway(
         table=table,
         routes=routes,
         addresses=parts.addresses,
         access=parts.settings.networks.access,
-        limits=(Limit(parts.limiter, by_address(parts.addresses)),) if limit.enabled else (),
-        exempt=frozenset(limit.exempt),
+        limits=(Limit(parts.limiter, by_address(parts.addresses)),) if over_all.enabled else (),
+        exempt=frozenset(over_all.exempt),
         metrics=parts.metrics,
         access_log=access_log,
         cors=parts.cors,
@@ -115,7 +128,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
         access=spec.networks.access,
         limits=_limits(parts, spec, ("ip", "route")),
-        own_limits=_limits(parts, spec, ("user", "key")),
+        own_limits=(*_limits(parts, spec, ("user", "key")), *_plan_limits(parts, spec)),
         cors=cors,
         enforce=spec.enforce,
     )
@@ -179,6 +192,23 @@ def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> tuple[Limit, 
         for limit in spec.limits
         if limit.per in by
     )
+
+
+def _plan_limits(parts: Parts, spec: RouteSpec) -> Iterator[PlanLimit]:
+    """Those of the plans; who has no plan has those of the lowest. Shorter windows come first."""
+    settings = parts.settings
+    if not spec.knows_user:
+        return
+    windows: dict[int | Period, dict[str | None, Limiter]] = {}
+    for plan, limits in settings.plan_limits.items():
+        for window, requests in limits.windows.items():
+            name = f"plan-{plan}-{window}"
+            policy = Policy(name, requests, window, per="user", space=f"plan-{window}")
+            limiter = windows.setdefault(window, {})[plan] = parts.limiter_of(policy)
+            if plan == settings.plans[0]:
+                windows[window][None] = limiter
+    for window in sorted(windows, key=window_seconds):
+        yield PlanLimit(windows[window], weigher(spec.weight))
 
 
 def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:

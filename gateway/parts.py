@@ -258,6 +258,7 @@ RELOAD: dict[str, Reload] = {
     "networks": Reload.LIVE,
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
+    "plan_limits": Reload.LIVE,
     "keys": Reload.WORKERS,
     "app_tokens": Reload.LIVE,
     "google": Reload.LIVE,

@@ -29,7 +29,7 @@ from gateway.errors import (
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
-from gateway.limits import ClientAddresses, Decision, Limit, policy_header, ratelimit
+from gateway.limits import AnyLimit, ClientAddresses, Decision, policy_header, ratelimit
 from gateway.networks import AccessList
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
@@ -42,6 +42,7 @@ from gateway.routing import RouteTable
 logger = logging.getLogger("gateway.pipeline")
 
 LIMITED = "请求过于频繁。{subject}每{window}最多允许 {requests} 次请求。"
+WINDOWS: dict[int | str, str] = {60: "分钟", "day": "天", "month": "月"}
 SUBJECTS = {"ip": "每个 IP ", "user": "每个用户", "key": "每个密钥", "route": "此接口"}
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -74,8 +75,8 @@ class Route:
     metrics: RouteMetrics
     allow: str  # the methods, as `Allow` and preflights list them
     access: AccessList | None = None
-    limits: tuple[Limit, ...] = ()  # judged before it is known who calls,
-    own_limits: tuple[Limit, ...] = ()  # and after that
+    limits: tuple[AnyLimit, ...] = ()  # judged before it is known who calls,
+    own_limits: tuple[AnyLimit, ...] = ()  # and after that
     cors: Cors | None = None
     enforce: bool = True
 
@@ -110,7 +111,7 @@ class Gateway:
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
         access: AccessList | None,
-        limits: tuple[Limit, ...],
+        limits: tuple[AnyLimit, ...],
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
@@ -183,7 +184,7 @@ class Gateway:
         if self._tracer is not None:
             exchange.trace = self._tracer.begin(headers)
 
-    async def limit(self, exchange: Exchange, limits: tuple[Limit, ...]) -> None:
+    async def limit(self, exchange: Exchange, limits: tuple[AnyLimit, ...]) -> None:
         """Count the request by each, in order, up to one that refuses. Raises TooManyRequests.
 
         What those before it have counted stays counted.
@@ -323,10 +324,10 @@ def over_limit(decision: Decision, client_ip: str) -> TooManyRequests:
     return TooManyRequests(
         LIMITED.format(
             subject=SUBJECTS[policy.per],
-            window="分钟" if policy.window == 60 else f" {policy.window} 秒",
+            window=WINDOWS.get(policy.window, f" {policy.window} 秒"),
             requests=policy.requests,
         ),
-        reason="rate_limited",
+        reason="rate_limited" if isinstance(policy.window, int) else "over_quota",
         retry_after=decision.retry_after,
     )
 

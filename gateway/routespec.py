@@ -162,7 +162,7 @@ class RouteLimit(Model):
     requests: Count = Field(ge=1)
     """Requests that each of them may send to this route in any one window, or their weights."""
     window: Window = 60
-    """Seconds that window is long."""
+    """Seconds that window is long; or day or month, of the calendar in UTC."""
     weight: Weight | None = None
     """What a request counts here, instead of the route's weight."""
 
@@ -172,7 +172,8 @@ class RouteLimit(Model):
 
     @property
     def shown(self) -> str:
-        return f"{self.requests} in {self.window} s per {self.per}"
+        window = f"in {self.window} s" if isinstance(self.window, int) else f"a {self.window}"
+        return f"{self.requests} {window} per {self.per}"
 
 
 def _limits_form(value: object) -> str:

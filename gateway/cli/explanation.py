@@ -93,6 +93,10 @@ def _limits(
     for own in taker.limits:
         weight = own.weight or taker.weight
         yield _limit(own.name(taker.name), own.per, own, weighs=_weighs(weight))
+    for plan, limits in settings.plan_limits.items() if taker.knows_user else ():
+        for window, requests in limits.windows.items():
+            of_plan = RouteLimit(requests=requests, window=window)
+            yield _limit(f"plan-{plan}-{window}", "user", of_plan, weighs=_weighs(taker.weight))
 
 
 def _limit(

@@ -24,7 +24,7 @@ logger = logging.getLogger("gateway.limits")
 
 CLOCK, *PARTS = (
     resources.files(__package__).joinpath(f"{name}.lua").read_text()
-    for name in ("clock", "state", "sliding", "window")
+    for name in ("clock", "state", "sliding", "calendar", "window")
 )
 WINDOW = "".join(PARTS)
 
@@ -54,7 +54,7 @@ class Asker(Protocol):
     def __hash__(self) -> int: ...
 
     @property
-    def constants(self) -> tuple[int, ...]:
+    def constants(self) -> tuple[int | str, ...]:
         """As window.lua takes them."""
 
     @property

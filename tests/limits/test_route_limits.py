@@ -176,3 +176,78 @@ async def test_two_gateways_weigh_into_one_window(serve):
     async with serve(weighed) as one, serve(weighed) as two:
         statuses = [(await client.get("/a"))[0] for client in (one, two) * 3]
         assert statuses == [200] * 4 + [429] * 2
+
+
+QUOTAS = {
+    "free": {"requests": 4, "daily": 6},
+    "standard": {"requests": 50, "window": 10, "daily": 8, "monthly": 10},
+}
+ME = route("/me", "app_token", name="me")
+
+
+async def test_a_quota_is_its_user_s_whatever_the_key_and_goes_on_with_the_next_plan(serve):
+    async with serve(route("/klines", **KLINES), ME, plan_limits=QUOTAS) as client:
+        one, other = await client.key(42), await client.key(42)
+        status, headers, _ = await client.get("/klines", X_Primit_API_Key=one)
+        assert status == 200
+        assert headers["RateLimit-Policy"].split(", ") == [
+            '"ip";q=1000;w=60',
+            '"plan-standard-10";q=50;w=10',
+            '"plan-standard-day";q=8;w=86400',
+            '"plan-standard-month";q=10',
+        ]
+        assert await client.statuses("/klines", 4, X_Primit_API_Key=other) == [200] * 4
+        assert await client.statuses("/klines", 4, X_Primit_API_Key=one) == [200] * 3 + [429]
+        status, headers, body = await client.get("/klines", X_Primit_API_Key=other)
+        assert (status, "每个用户每天最多允许 8 次请求" in body) == (429, True)
+        assert 0 < int(headers["Retry-After"]) <= 86_400
+        counted = client.gateway.parts.metrics.render()[0].decode()
+        assert 'gateway_refusals_total{pattern="plan_key",reason="over_quota"} 2.0' in counted
+        third = await client.key(43)
+        assert await client.statuses("/klines", 1, X_Primit_API_Key=third) == [200]
+        parts = client.gateway.parts
+        await parts.plans.set(42, "free")
+        token = f"Bearer {parts.tokens.issue(await parts.users.show(42))}"
+        assert await client.statuses("/me", 1, Authorization=token) == [429], "8 of 6 are used"
+
+
+async def test_who_has_no_plan_has_the_limits_of_the_lowest(serve):
+    async with serve(ME, plan_limits=QUOTAS) as client:
+        parts = client.gateway.parts
+        await parts.users.create(id=7, email="jane@example.com")
+        token = f"Bearer {parts.tokens.issue(await parts.users.show(7))}"
+        assert await client.statuses("/me", 5, Authorization=token) == [200] * 4 + [429]
+
+
+async def test_what_a_shorter_window_refuses_costs_a_longer_one_nothing(serve):
+    limits = {"free": {"requests": 2, "window": 1, "daily": 5}}
+    async with serve(ME, plan_limits=limits) as client:
+        parts = client.gateway.parts
+        await parts.users.create(id=7, email="jane@example.com")
+        token = f"Bearer {parts.tokens.issue(await parts.users.show(7))}"
+        statuses = await client.statuses("/me", 12, Authorization=token)
+        _, headers, _ = await client.get("/me", Authorization=token)
+        assert statuses.count(200) >= 2
+        day = '"plan-free-day";r='
+        if day in headers["RateLimit"]:
+            left = int(headers["RateLimit"].partition(day)[2].partition(";")[0])
+            assert left <= 5 - statuses.count(200)
+        counted = await parts.limiters["plan-free-day"].admit("7")
+        assert counted.remaining == 5 - statuses.count(200) - 1
+
+
+async def test_weights_count_in_a_plan_s_quota(serve):
+    weighed = route("/klines", weight=4, **KLINES)
+    plain = route("/quotes", auth="plan_key", plan="standard", name="quotes")
+    async with serve(weighed, plain, plan_limits={"standard": {"daily": 10}}) as client:
+        key = await client.key(42)
+        assert await client.statuses("/klines", 3, X_Primit_API_Key=key) == [200, 200, 429]
+        assert await client.statuses("/quotes", 3, X_Primit_API_Key=key) == [200, 200, 429]
+
+
+async def test_a_day_of_a_key_s_own_can_stand_on_a_route(serve):
+    limited = route("/k", rate_limit={"per": "key", "requests": 1, "window": "day"}, **KLINES)
+    async with serve(limited) as client:
+        one, other = await client.key(42), await client.key(42)
+        got = [(await client.get("/k", X_Primit_API_Key=key))[0] for key in (one, other, one)]
+        assert got == [200, 200, 429]
