@@ -31,6 +31,7 @@ from gateway.settings import Settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.registry import Registry, gateway_name
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
@@ -44,6 +45,7 @@ class Parts:
 
     settings: Settings
     store: Store
+    registry: Registry  # the workers of all gateways; `live` of them divide a limit
     keys: Keys
     users: Users
     plans: Plans
@@ -111,6 +113,7 @@ class Parts:
         """What is counted here, for the metrics."""
         yield Reading(Sourced.STORE_UP, (), float(self.store.available))
         yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
+        yield Reading(Sourced.WORKERS_LIVE, (), self.registry.live)
         for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
             yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
             yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
@@ -184,12 +187,23 @@ class Parts:
         if self.tracer is not None:
             await self.tracer.close()
         await self.session.close()
+        await self.registry.close()
         await self.store.close()
 
 
-async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
-    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
+async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = None) -> Parts:
+    """Open the store and everything on it. Redis may be away: the gateway starts without it.
+
+    `worker` is this worker's name among those of all gateways.
+    """
     store = await Store.open(settings.store)
+    registry = Registry(
+        store,
+        worker or gateway_name(),
+        assumed=settings.listen.workers,
+        kept_seconds=settings.keys.stale_for,
+    )
+    await registry.start()
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
@@ -203,6 +217,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
     parts = Parts(
         settings=settings,
         store=store,
+        registry=registry,
         keys=Keys(store, settings.keys, users),
         users=users,
         plans=Plans(users, settings.plans),

@@ -23,6 +23,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ SHORT_LIFE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
 # Beyond the time that workers take for draining, by their own clock, they are killed.
 OVERTIME_SECONDS = 5
+MOST_LEFT = 100  # names that are told at once
 MOST_DESCRIPTORS = 1 << 20  # asked for; a socket takes two
 
 
@@ -73,6 +75,8 @@ class Arbiter:
         self._has_served = False  # a worker was ready once: to go on is better than to give up
         self._kill_at = float("inf")
         self._restarts: list[tuple[float, Slot]] = []  # when, for those that died at once
+        # Names that may be on the roll of workers still, until one that lives is told of them.
+        self._left: deque[str] = deque(maxlen=MOST_LEFT)
         self._exit_code = 0
 
     def run(self) -> int:
@@ -168,6 +172,7 @@ class Arbiter:
             logger.info("a file of the configuration has changed")
             self._reloading.ask()
         self._reloading.look_at_clock(now)
+        self._tell_who_left()
 
     def _start(self, slot: Slot, configuration: Configuration) -> Process:
         process = self._processes.start(slot, configuration, reloaded=self._reloading.succeeded)
@@ -199,6 +204,7 @@ class Arbiter:
     def _reap(self, now: float) -> None:
         for process, code in self._processes.reap(self._selector.unregister):
             self._reloading.ended(process)
+            self._left.append(self._processes.name_of(process.slot, process.pid))
             if self._stopping or process.retiring:
                 continue
             if code == Worker.REFUSES_TO_START and not self._has_served:
@@ -210,6 +216,16 @@ class Arbiter:
                 self._restarts.append((now + PAUSE_SECONDS, process.slot))
             else:
                 self._restart(process.slot, now)
+
+    def _tell_who_left(self) -> None:
+        """Those who died took no leave themselves."""
+        for process in self._processes.serving():
+            if (
+                self._left
+                and process.ready
+                and process.control.send(Kind.LEFT, workers=list(self._left))
+            ):
+                self._left.clear()
 
 
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:

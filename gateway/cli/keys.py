@@ -73,5 +73,9 @@ def revoke(
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Revoke a key, for good."""
+    """Revoke a key, for good. It is dead everywhere when this returns.
+
+    Every worker of every gateway has confirmed it then; those that didn't within 2 s are named,
+    and the exit code is 1.
+    """
     operate(Options(config, routes, output), "keys.revoke", id=key_id)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-WATCHED_SPACES = ("key", "user", "vault")
+WATCHED_SPACES = ("barrier", "key", "user", "vault")
 
 
 class Listener(Protocol):
