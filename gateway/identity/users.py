@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,7 +55,8 @@ class User:
     plan: str | None = None
     plan_expires_at: str | None = None
     tokens_valid_after: float | None = None
-    token_time: float | None = None  # for the token of the sign-in that gave this user
+    # For the token of the sign-in that gave this user: no part of the record.
+    token_time: float | None = field(default=None, compare=False)
 
     def as_contract(self) -> dict[str, Any]:
         """The user object that clients are promised."""
