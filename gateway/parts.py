@@ -25,6 +25,7 @@ from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pool
 from gateway.proxy.sockets import OpenSockets
+from gateway.proxy.streams import Streams
 from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
@@ -57,6 +58,7 @@ class Parts:
     cors: Cors | None
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
+    streams: Streams  # likewise
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
@@ -108,6 +110,8 @@ class Parts:
                 self.closing.add(closing)
                 closing.add_done_callback(self.closing.discard)
         self.sockets.sweep(now)
+        pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
+        self.streams.sweep(connection for pool in pools for connection in pool.active())
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
@@ -229,6 +233,7 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         cors=make_cors(settings.cors),
         metrics=metrics,
         sockets=OpenSockets(settings.sockets, addresses.bucket),
+        streams=Streams(),
         limiters={limiter.policy.name: limiter},
     )
     if settings.tracing.endpoint is not None:
