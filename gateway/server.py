@@ -44,7 +44,7 @@ SHORT_LIFE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
 # Beyond the time that workers take for draining, by their own clock, they are killed.
 OVERTIME_SECONDS = 5
-MOST_LEFT = 100  # names that are told at once
+MOST_LEFT = 100  # names that are told to who becomes ready
 MOST_DESCRIPTORS = 1 << 20  # asked for; a socket takes two
 
 
@@ -75,7 +75,8 @@ class Arbiter:
         self._has_served = False  # a worker was ready once: to go on is better than to give up
         self._kill_at = float("inf")
         self._restarts: list[tuple[float, Slot]] = []  # when, for those that died at once
-        # Names that may be on the roll of workers still, until one that lives is told of them.
+        # Workers that may be on the roll still: who died took no leave. All others are told, and
+        # those that become ready: whoever is told may be dying as well.
         self._left: deque[str] = deque(maxlen=MOST_LEFT)
         self._exit_code = 0
 
@@ -143,6 +144,8 @@ class Arbiter:
     def _hear(self, process: Process, message: Message) -> None:
         if message.kind is Kind.READY:
             process.ready = self._has_served = True
+            if self._left:
+                process.control.send(Kind.LEFT, workers=list(self._left))
             logger.info("%s is ready", process)
         if message.kind is Kind.RELOAD:
             by = (process, message.fields["ask"])
@@ -172,7 +175,6 @@ class Arbiter:
             logger.info("a file of the configuration has changed")
             self._reloading.ask()
         self._reloading.look_at_clock(now)
-        self._tell_who_left()
 
     def _start(self, slot: Slot, configuration: Configuration) -> Process:
         process = self._processes.start(slot, configuration, reloaded=self._reloading.succeeded)
@@ -205,6 +207,8 @@ class Arbiter:
         for process, code in self._processes.reap(self._selector.unregister):
             self._reloading.ended(process)
             self._left.append(self._processes.name_of(process.slot, process.pid))
+            for other in self._processes:
+                other.control.send(Kind.LEFT, workers=[self._left[-1]])
             if self._stopping or process.retiring:
                 continue
             if code == Worker.REFUSES_TO_START and not self._has_served:
@@ -216,16 +220,6 @@ class Arbiter:
                 self._restarts.append((now + PAUSE_SECONDS, process.slot))
             else:
                 self._restart(process.slot, now)
-
-    def _tell_who_left(self) -> None:
-        """Those who died took no leave themselves."""
-        for process in self._processes.serving():
-            if (
-                self._left
-                and process.ready
-                and process.control.send(Kind.LEFT, workers=list(self._left))
-            ):
-                self._left.clear()
 
 
 def _bind(host: str, port: int, count: int) -> list[socket.socket]:

@@ -1,4 +1,7 @@
-"""Acknowledged revocation on real processes: two gateways of two workers each, and one Redis."""
+"""Acknowledged revocation on real processes: two gateways of two workers each, and one Redis.
+
+The second one's news come late: without an acknowledgement it would admit what was revoked.
+"""
 
 import asyncio
 import contextlib
@@ -16,6 +19,8 @@ import pytest
 from backend import RawBackend, backend_in_thread
 from gateway_process import GatewayProcess, until
 from harness import ENVIRON, read_answer, route, upstream
+from late_news import late_news
+from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, open_context
 from gateway.identity.tokens import AppTokens
@@ -25,6 +30,7 @@ WORKERS = 4
 SPREAD = 12  # connections to each gateway: one of two workers gets none once in 2^11
 REVOCATIONS = 40
 LOAD, REQUESTS = 8, 100  # clients that never stop, and how much each asks on a connection
+LATE_SECONDS = 0.4  # longer than a command takes to end once it is done
 EMAIL = "jane@example.com"
 KEYED = {"auth": "plan_key", "plan": "standard"}
 
@@ -38,23 +44,39 @@ def table(backend: RawBackend) -> dict[str, Any]:
     return {"version": 1, "upstreams": upstream(backend.url), "routes": routes}
 
 
-@pytest.fixture
-def gateways(redis_url: str, tmp_path: Path) -> Iterator[list[GatewayProcess]]:
+@contextlib.contextmanager
+def serving(folder: Path, redis: RedisProcess, late: float) -> Iterator[list[GatewayProcess]]:
     environ = {
-        "GATEWAY_STORE__URL": redis_url,
         "GATEWAY_LISTEN__WORKERS": "2",
         "GATEWAY_RATE_LIMIT__ENABLED": "false",
         "GATEWAY_STORE__TIMEOUT": "2",
     }
-    with backend_in_thread() as backend, contextlib.ExitStack() as running:
+    with (
+        backend_in_thread() as backend,
+        late_news(redis.port, late) as late_url,
+        contextlib.ExitStack() as running,
+    ):
         both = [
-            GatewayProcess(tmp_path / name, routes=table(backend), environ=environ)
-            for name in ("one", "two")
+            GatewayProcess(
+                folder / name,
+                routes=table(backend),
+                environ=environ | {"GATEWAY_STORE__URL": url},
+            )
+            for name, url in (("one", redis.url), ("two", late_url))
         ]
         for gateway in both:
             running.enter_context(gateway).launch()
         for gateway in both:
             until(lambda gateway=gateway: len(gateway.workers()) == 2, "two workers are ready")
+        yield both
+
+
+@pytest.fixture
+def gateways(
+    redis_url: str, redis_server: RedisProcess, tmp_path: Path
+) -> Iterator[list[GatewayProcess]]:
+    """On an empty Redis (`redis_url`)."""
+    with serving(tmp_path, redis_server, LATE_SECONDS) as both:
         yield both
 
 
@@ -122,9 +144,14 @@ def test_when_the_command_returns_no_worker_admits_it(
     assert (told["confirmed"], told["unconfirmed"]) == (WORKERS, [])
 
 
-async def test_of_requests_that_begin_after_a_revocation_none_is_admitted(
-    gateways: list[GatewayProcess], redis_url: str
+def test_of_requests_that_begin_after_a_revocation_none_is_admitted(
+    redis_url: str, redis_server: RedisProcess, tmp_path: Path
 ) -> None:
+    with serving(tmp_path, redis_server, late=0.02) as gateways:
+        asyncio.run(revoked_under_load(gateways, redis_url))
+
+
+async def revoked_under_load(gateways: list[GatewayProcess], redis_url: str) -> None:
     """The load is on while keys are revoked, one after the other, as the command does it."""
     ports = [gateway.port for gateway in gateways]
     key = {"id": "", "text": ""}
@@ -250,7 +277,7 @@ def test_a_gateway_that_ends_takes_its_workers_names_away(gateways: list[Gateway
 
 
 def test_what_redis_cli_deletes_is_dead_when_that_is_heard(
-    gateways: list[GatewayProcess], redis_server: Any
+    gateways: list[GatewayProcess], redis_server: RedisProcess
 ) -> None:
     issued = new_key(gateways[0])
     ask = asks_with_key(issued["key"])
