@@ -29,6 +29,7 @@ WAIT_SECONDS = 2.0
 AGAIN_SECONDS = 0.25
 SHORTEST_SECONDS = 0.001  # that Redis can wait; 0 would be forever
 BARRIER_MS = 5_000
+MOST_AT_ONCE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ class _Question:
 
     async def ask(self, ends: float) -> None:
         """Until all have confirmed, or until `ends`. Raises StoreUnavailable."""
-        roll = await self._call_roll()
+        # Whoever is quick confirms before the roll is known.
+        roll, _ = await asyncio.gather(self._call_roll(), self._announce(), return_exceptions=True)
+        if isinstance(roll, BaseException):
+            raise roll
         self._asked = {*roll.live, *roll.silent}
         with contextlib.suppress(StoreUnavailable, RedisError, OSError, TimeoutError):
             async with asyncio.timeout(ends - monotonic() + AGAIN_SECONDS):
@@ -91,25 +95,30 @@ class _Question:
         connection = self._store.client.connection_pool.make_connection()
         try:
             await connection.connect()
-            while self._is_awaited(roll) and monotonic() < ends:
-                async with self._store.guard():
-                    await self._store.client.set(self._barrier, "", px=BARRIER_MS)
+            while True:
                 again = min(monotonic() + AGAIN_SECONDS, ends)
                 while self._is_awaited(roll) and monotonic() < again:
                     await self._hear(connection, again - monotonic())
-                if self._is_awaited(roll):
-                    roll = await self._call_roll()
-                    self._asked &= {*roll.live, *roll.silent}
+                if not self._is_awaited(roll) or monotonic() >= ends:
+                    return
+                await self._announce()
+                roll = await self._call_roll()
+                self._asked &= {*roll.live, *roll.silent}
         finally:
             await connection.disconnect(nowait=True)
+
+    async def _announce(self) -> None:
+        async with self._store.guard():
+            await self._store.client.set(self._barrier, "", px=BARRIER_MS)
 
     def _is_awaited(self, roll: Roll) -> bool:
         """Is there anybody who lives and has not confirmed?"""
         return not self.unconfirmed.isdisjoint(roll.live)
 
     async def _hear(self, connection: Any, seconds: float) -> None:
-        """Wait at most so long for one worker's confirmation."""
+        """Wait at most so long for a confirmation, and take what others there are by then."""
         await connection.send_command("BLPOP", self._ack, max(seconds, SHORTEST_SECONDS))
-        answer = await connection.read_response()
-        if answer is not None:
-            self.confirmed.add(answer[1])
+        await connection.send_command("LPOP", self._ack, MOST_AT_ONCE)
+        first = await connection.read_response()
+        others = await connection.read_response()
+        self.confirmed.update(first[1:] if first else (), others or ())
