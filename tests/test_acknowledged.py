@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backend import RawBackend, backend_in_thread
+from backend import RawBackend, Received, backend_in_thread
 from gateway_process import GatewayProcess, until
 from harness import ENVIRON, read_answer, route, upstream
 from late_news import late_news
@@ -31,6 +31,7 @@ SPREAD = 12  # connections to each gateway: one of two workers gets none once in
 REVOCATIONS = 40
 LOAD, REQUESTS = 8, 100  # clients that never stop, and how much each asks on a connection
 LATE_SECONDS = 0.4  # longer than a command takes to end once it is done
+ADMIN_TOKEN = "an-admin-token-of-more-than-32-bytes"
 EMAIL = "jane@example.com"
 KEYED = {"auth": "plan_key", "plan": "standard"}
 
@@ -45,17 +46,16 @@ def table(backend: RawBackend) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, redis: RedisProcess, late: float) -> Iterator[list[GatewayProcess]]:
+def serving(
+    folder: Path, redis: RedisProcess, backend: RawBackend, late: float
+) -> Iterator[list[GatewayProcess]]:
     environ = {
         "GATEWAY_LISTEN__WORKERS": "2",
         "GATEWAY_RATE_LIMIT__ENABLED": "false",
         "GATEWAY_STORE__TIMEOUT": "2",
+        "GATEWAY_ADMIN__TOKEN": ADMIN_TOKEN,
     }
-    with (
-        backend_in_thread() as backend,
-        late_news(redis.port, late) as late_url,
-        contextlib.ExitStack() as running,
-    ):
+    with late_news(redis.port, late) as late_url, contextlib.ExitStack() as running:
         both = [
             GatewayProcess(
                 folder / name,
@@ -72,11 +72,17 @@ def serving(folder: Path, redis: RedisProcess, late: float) -> Iterator[list[Gat
 
 
 @pytest.fixture
+def backend() -> Iterator[RawBackend]:
+    with backend_in_thread() as running:
+        yield running
+
+
+@pytest.fixture
 def gateways(
-    redis_url: str, redis_server: RedisProcess, tmp_path: Path
+    redis_url: str, redis_server: RedisProcess, backend: RawBackend, tmp_path: Path
 ) -> Iterator[list[GatewayProcess]]:
     """On an empty Redis (`redis_url`)."""
-    with serving(tmp_path, redis_server, LATE_SECONDS) as both:
+    with serving(tmp_path, redis_server, backend, LATE_SECONDS) as both:
         yield both
 
 
@@ -145,9 +151,9 @@ def test_when_the_command_returns_no_worker_admits_it(
 
 
 def test_of_requests_that_begin_after_a_revocation_none_is_admitted(
-    redis_url: str, redis_server: RedisProcess, tmp_path: Path
+    redis_url: str, redis_server: RedisProcess, backend: RawBackend, tmp_path: Path
 ) -> None:
-    with serving(tmp_path, redis_server, late=0.02) as gateways:
+    with serving(tmp_path, redis_server, backend, late=0.02) as gateways:
         asyncio.run(revoked_under_load(gateways, redis_url))
 
 
@@ -203,6 +209,51 @@ async def revoked_under_load(gateways: list[GatewayProcess], redis_url: str) -> 
     assert len(late) > REVOCATIONS * 8
     assert set(late) == {401}
     assert sum(status == 200 for _, _, status in answers) > REVOCATIONS * 8
+
+
+def test_the_admin_listener_answers_when_every_worker_has_confirmed(
+    gateways: list[GatewayProcess],
+) -> None:
+    issued = new_key(gateways[0])
+    headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Content-Type": "application/json"}
+    ask = asks_with_key(issued["key"])
+    assert statuses(gateways, ask) == {200}
+    admin = http.client.HTTPConnection("127.0.0.1", gateways[0].admin_port, timeout=20)
+    with closing(admin):
+        admin.request("POST", "/api/keys.revoke", json.dumps({"id": issued["id"]}), headers)
+        told = json.loads(admin.getresponse().read())
+    assert statuses(gateways, ask) == {401}
+    assert (told["id"], told["confirmed"], told["unconfirmed"]) == (issued["id"], WORKERS, [])
+
+
+async def stream(
+    _backend: RawBackend, _received: Received, _: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    while True:
+        writer.write(b"tick\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+
+def test_downloads_of_a_revoked_key_end_on_every_gateway(
+    gateways: list[GatewayProcess], backend: RawBackend
+) -> None:
+    issued = new_key(gateways[0])
+    backend.script = stream
+    with contextlib.ExitStack() as opened:
+        answers = []
+        for gateway in gateways:
+            for _ in range(SPREAD):
+                connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+                opened.enter_context(closing(connection))
+                asks_with_key(issued["key"])(connection)
+                answers.append(connection.getresponse())
+        assert {(answer.status, answer.read(5)) for answer in answers} == {(200, b"tick\n")}
+        gateways[0].result("keys", "revoke", issued["id"])
+        for answer in answers:
+            with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+                answer.read()
 
 
 def test_a_frozen_worker_is_named_and_when_it_goes_on_it_admits_nobody(
