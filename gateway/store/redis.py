@@ -48,7 +48,9 @@ _noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
 class Script(Protocol):
     """A Lua script that Redis knows by its hash; it is sent once."""
 
-    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
+    async def __call__(
+        self, keys: Sequence[str] = ..., args: Sequence[Any] = ..., client: Client = ...
+    ) -> Any: ...
 
 
 class Store:
