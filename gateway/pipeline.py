@@ -119,11 +119,11 @@ class Gateway:
         table: RouteTable[Route],
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
-        access: AccessList | None,
         limits: tuple[AnyLimit, ...],
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
+        access: AccessList | None = None,
         cors: Cors | None = None,
         tracer: Tracer | None = None,
     ) -> None:

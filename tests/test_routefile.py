@@ -511,7 +511,7 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         ),
         (
             {"rate_limit": "{concurrent: 0}"},
-            "4:79: route 'a': rate_limit.concurrent must be at least 1; it is 0",
+            "4:80: route 'a': rate_limit.concurrent must be at least 1; it is 0",
         ),
         ({"weight": "0"}, "4:63: route 'a': weight must be at least 1; it is 0"),
         ({"weight": "{parameter: limit}"}, "4:63: route 'a': weight.steps is missing"),
