@@ -160,8 +160,8 @@ class Channel:
     def _came_up(self) -> None:
         self.refused = False
         self._heard_at = self._changes.clock()
-        self._changes.heard_all(self._heard_at)
         self._changes.came_up()
+        self._changes.heard_all(self._heard_at)
         if self._told is not None:
             logger.warning("Redis at %s is back", self._where)
             self._told = None
