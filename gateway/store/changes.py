@@ -48,8 +48,9 @@ class Changes:
         return self.clock() < self.current_until
 
     def heard_all(self, until: float) -> None:
-        """Every change up to this time, on `clock`, has been heard."""
-        self.current_until = until + CURRENT_SECONDS
+        """Every change up to this time, on `clock`, has been heard; to be told again and again."""
+        if self.up:
+            self.current_until = until + CURRENT_SECONDS
 
     def listen(self, space: str, listener: Listener) -> None:
         """`space` is one of WATCHED_SPACES."""
@@ -67,13 +68,10 @@ class Changes:
                 listener.all_changed()
 
     def came_up(self) -> None:
-        """From now on every change is heard. What changed until now is unknown.
-
-        Current for good, unless `heard_all` is called from now on.
-        """
+        """From now on every change is heard. What changed until now is unknown."""
         self.all_changed()
         self.up = True
-        self.current_until = math.inf
+        self.current_until = math.inf  # without a channel nobody will tell
 
     def went_down(self, since: float) -> None:
         """Changes after `since`, on `clock`, may not have been heard."""
