@@ -42,7 +42,7 @@ SENTINEL_SECONDS = 0.2  # for one Sentinel's answer, so that a hung one leaves t
 SENTINEL_PORT = 26379
 KEYS_A_SCAN = 500
 
-_noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
+_note: ContextVar[Callable[[str], None] | None] = ContextVar("note", default=None)
 
 
 class Script(Protocol):
@@ -154,19 +154,19 @@ class Store:
         """
         for key in keys:
             self.changes.changed(key)
-        noted = _noted.get()
-        if noted is not None:
-            noted.update(keys)
+        note = _note.get()
+        if note is not None:
+            for key in keys:
+                note(key)
 
     @contextmanager
-    def noting(self) -> Iterator[set[str]]:
-        """The keys, by whole names, that `changed` is called for within, in this task."""
-        keys: set[str] = set()
-        token = _noted.set(keys)
+    def noting(self, note: Callable[[str], None]) -> Iterator[None]:
+        """Have `note` called with each key that `changed` is told of within, in this task."""
+        token = _note.set(note)
         try:
-            yield keys
+            yield
         finally:
-            _noted.reset(token)
+            _note.reset(token)
 
     async def read_hashes(self, keys: Sequence[str]) -> list[dict[str, str] | None]:
         """The hashes under these names, in one round trip; one that isn't there is empty.
