@@ -42,6 +42,7 @@ class RedisProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._arguments: list[str] = []
         self.port = free_port()
+        self.bus_port = 0  # of a cluster's node
         self.options: list[str] = []  # further ones of the command line
 
     @property
@@ -52,6 +53,10 @@ class RedisProcess:
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def client(self) -> redis.Redis:
         """A plain client, as billing or redis-cli would be one."""

@@ -44,7 +44,7 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
         open_context,
     )
     from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
-    from gateway.store.redis import where  # noqa: PLC0415
+    from gateway.store.topology import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
     logging.getLogger("gateway").addHandler(logging.NullHandler())
