@@ -46,6 +46,7 @@ KEYLESS = frozenset(
     ("ACL", "CLIENT", "CLUSTER", "CONFIG", "DBSIZE", "ECHO", "INFO", "PING", "PUBLISH", "TIME")
 )  # any node will do
 EVERYWHERE = frozenset(("FLUSHALL", "FLUSHDB", "SCRIPT"))  # on all masters; the first one answers
+ONE_SERVER = frozenset(("KEYS", "RANDOMKEY", "SCAN"))
 SCRIPTS = frozenset(("EVAL", "EVALSHA"))
 SUMMED = frozenset(("DEL", "EXISTS", "UNLINK"))  # of several keys: one command for each
 
@@ -287,6 +288,8 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
         word = args[0].split()[0]
         if word in KEYLESS:
             return None
+        if word in ONE_SERVER:
+            raise TypeError(f"{word} is about one server: see Store.scan")
         if word in SCRIPTS:
             return self.slot(args[3]) if int(args[2]) else None
         return self.slot(args[1])

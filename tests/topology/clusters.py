@@ -1,4 +1,4 @@
-"""A Redis Cluster of processes of our own: masters and replicas on 127.0.0.1, quick to fail over."""
+"""A Redis Cluster of our own processes: masters and replicas on 127.0.0.1, quick to fail over."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +127,8 @@ class Cluster:
         node = RedisProcess(folder, durable=True)
         node.bus_port = free_port()
         node.options = ["--cluster-enabled", "yes", "--cluster-port", str(node.bus_port)]
-        node.options += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS), *self._options]
+        node.options += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
+        node.options += ["--repl-ping-replica-period", "1", *self._options]
         node.start()
         return node
 

@@ -26,3 +26,14 @@ async def cluster_store(cluster: Cluster) -> AsyncIterator[Store]:
     opened = await Store.open(StoreSettings(url=cluster.url, timeout=2))
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def store(cluster_store: Store) -> Store:
+    """Here, what runs on any store runs on a cluster."""
+    return cluster_store
+
+
+@pytest.fixture
+def real_store(cluster_store: Store) -> Store:
+    return cluster_store

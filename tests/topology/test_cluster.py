@@ -106,7 +106,7 @@ class Heard:
 
 
 async def test_a_slot_that_is_moved_is_used_meanwhile(cluster: Cluster, cluster_store: Store):
-    """By commands, pipelines, scripts and transactions: on keys that have moved, and those yet to."""
+    """By commands, pipelines, scripts and transactions, on keys that have moved and on others."""
     client, tag = cluster_store.client, "{moving}"
     slot = key_slot(b"moving")
     source = cluster.owner(tag)
