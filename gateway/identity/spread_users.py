@@ -5,8 +5,8 @@ each step is one script on one key, and the order makes every one safe to be the
 
 1. A new record is written first, and goes by itself after `UNKEPT_MS`.
 2. Then its email's index, then its subject's are claimed: led to it, if they still lead to whom
-   they led when they were read. Of several sign-ins at once one succeeds; the others take back their
-   own and begin again, and find the winner's.
+   they led when they were read. Of several sign-ins at once one succeeds; the others take back
+   their own and begin again, and find the winner's.
 3. Then the record is kept.
 
 Cut off before 3, nobody was told of this user: the next sign-in finds the record by its index and

@@ -189,9 +189,12 @@ class Store:
             for key in keys:
                 pipeline.hgetall(key)
             answers = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, (RedisConnectionError, OSError)):
+                    raise answer
         hashes: list[dict[str, str] | None] = []
         for answer in answers:
-            refused = isinstance(answer, Exception)
+            refused = isinstance(answer, RedisError)
             if refused:
                 self.errors += 1
                 logger.error("Redis refused to read a hash: %s", answer)

@@ -45,7 +45,11 @@ class Cluster:
         self.nodes.append(node)
         with node.client() as client:
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", 100)
-        self.meet(node)
+            self.meet(node)
+            until(
+                lambda: "cluster_state:ok" in client.execute_command("CLUSTER", "INFO"),
+                "it has joined",
+            )
         return node
 
     def meet(self, *others: RedisProcess) -> None:
@@ -53,6 +57,15 @@ class Cluster:
             for node in others:
                 client.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
         until(lambda: all(self._knows_all(node) for node in self.nodes), "all know all")
+
+    def forget(self, node: RedisProcess) -> None:
+        """Take a node out, which has no slots."""
+        node_id = self.id_of(node)
+        node.kill()
+        self.nodes.remove(node)
+        for other in self.nodes:
+            with other.client() as client:
+                client.execute_command("CLUSTER", "FORGET", node_id)
 
     def kill(self) -> None:
         for node in self.nodes:
@@ -69,12 +82,16 @@ class Cluster:
             return str(client.execute_command("CLUSTER", "MYID"))
 
     def owner(self, key: str) -> RedisProcess:
-        """The master that has this key's slot, as every node says."""
+        """The master that has this key."""
+        return self.owner_of_slot(key_slot(key.encode()))
+
+    def owner_of_slot(self, slot: int) -> RedisProcess:
+        """As every node says."""
         port = None
 
         def agreed() -> bool:
             nonlocal port
-            ports = {self._owner_port(node, key_slot(key.encode())) for node in self._living()}
+            ports = {self._owner_port(node, slot) for node in self._living()}
             port = next(iter(ports))
             return len(ports) == 1
 
@@ -136,7 +153,7 @@ class Cluster:
 
     def move_slot(self, slot: int, target: RedisProcess) -> Iterator[str]:
         """Migrate a slot in steps, as redis-cli does; yields before each."""
-        source = self.node_at(self._owner_port(self._living()[0], slot))
+        source = self.owner_of_slot(slot)
         target_id, source_id = self.id_of(target), self.id_of(source)
         with source.client() as there, target.client() as here:
             here.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
