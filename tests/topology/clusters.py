@@ -91,7 +91,7 @@ class Cluster:
 
         def agreed() -> bool:
             nonlocal port
-            ports = {self._owner_port(node, slot) for node in self._living()}
+            ports = {self._owner_port(node, slot) for node in self.well()}
             port = next(iter(ports))
             return len(ports) == 1
 
@@ -101,8 +101,13 @@ class Cluster:
     def node_at(self, port: int | None) -> RedisProcess:
         return next(node for node in self.nodes if node.port == port)
 
+    def masters(self) -> list[RedisProcess]:
+        with self.well()[0].client() as client:
+            ranges = client.execute_command("CLUSTER", "SLOTS")
+        return [self.node_at(port) for port in {int(master[1]) for _, _, master, *_ in ranges}]
+
     def replica_of(self, master: RedisProcess) -> RedisProcess:
-        for node in self._living():
+        for node in self.well():
             with node.client() as client:
                 replication = client.info("replication")
             if replication["role"] == "slave" and replication["master_port"] == master.port:
@@ -122,8 +127,8 @@ class Cluster:
             ranges = client.execute_command("CLUSTER", "SLOTS")
         return all(len(each) >= 4 for each in ranges)
 
-    def _living(self) -> list[RedisProcess]:
-        return [node for node in self.nodes if node.is_running]
+    def well(self) -> list[RedisProcess]:
+        return [node for node in self.nodes if node.is_well]
 
     def _owner_port(self, node: RedisProcess, slot: int) -> int | None:
         with node.client() as client:
@@ -194,4 +199,5 @@ def flush(cluster: Cluster) -> None:
 
 def client_of(cluster: Cluster) -> redis.RedisCluster:
     """A client of another make, as billing's would be."""
-    return redis.RedisCluster(host="127.0.0.1", port=cluster.nodes[0].port, decode_responses=True)
+    (node, *_) = cluster.well()
+    return redis.RedisCluster(host="127.0.0.1", port=node.port, decode_responses=True)
