@@ -67,6 +67,7 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
         self._nodes: dict[Address, Node] = {}
         self._known: Sequence[Address] = seeds  # of whatever role
         self._owners: list[Address | None] = [None] * SLOTS
+        self._followed: set[Address] = set()
         self._strangers: dict[Address, int] = {}
         self._retired: list[Node] = []
 
@@ -80,6 +81,10 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
     def covered(self) -> bool:
         """Has every slot a master?"""
         return None not in self._owners
+
+    def without_replicas(self) -> list[Address]:
+        """Masters that nobody would stand in for."""
+        return sorted(self.masters.keys() - self._followed)
 
     def slot(self, key: str) -> int:
         return int(key_slot(key.encode()))
@@ -127,6 +132,7 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
     def _take(self, views: Mapping[Address, Sequence[Any]]) -> None:
         owners: list[Address | None] = [None] * SLOTS
         known: dict[Address, None] = {}
+        followed: set[Address] = set()
         # First and last slot, and their master.
         ranges: list[tuple[int, int, Address]] = []
         own: list[tuple[int, int, Address]] = []
@@ -134,13 +140,15 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
             for first, last, *nodes in view:
                 addresses = [(node[0] or asked[0], node[1]) for node in nodes]
                 known.update(dict.fromkeys(addresses))
+                if len(addresses) > 1:
+                    followed.add(addresses[0])
                 (own if addresses[0] == asked else ranges).append((first, last, addresses[0]))
         for first, last, master in (*ranges, *own):
             owners[first : last + 1] = [master] * (last + 1 - first)
         masters = {master for _, _, master in (*ranges, *own)} | self._strangers.keys()
         for address in self._nodes.keys() - masters:
             self._retired.append(self._nodes.pop(address))
-        self._owners, self._known = owners, tuple(known)
+        self._owners, self._known, self._followed = owners, tuple(known), followed
         self.masters = {address: self._node(address) for address in sorted(masters)}
 
     def _node(self, address: Address) -> Node:
