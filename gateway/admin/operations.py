@@ -101,10 +101,15 @@ class Operation:
 
 
 async def issue_key(
-    context: Context, *, user: int, name: str, expires: str | None = None
+    context: Context,
+    *,
+    user: int,
+    name: str,
+    expires: str | None = None,
+    allow: str | None = None,
 ) -> dict[str, Any]:
     """A new key, and the only answer that ever holds it. An unknown user is created."""
-    record, key = await context.keys.issue(user, name, expires)
+    record, key = await context.keys.issue(user, name, expires, allow)
     issued = {
         "id": record.id,
         "key": key,
@@ -112,7 +117,8 @@ async def issue_key(
         "name": record.name,
         "created_at": record.created_at,
     }
-    return issued if expires is None else {**issued, "expires_at": record.expires_at}
+    limits = {"expires_at": record.expires_at, "allow": record.allow}
+    return issued | {name: value for name, value in limits.items() if value is not None}
 
 
 async def list_keys(context: Context, *, user: int | None = None) -> list[dict[str, Any]]:
@@ -122,6 +128,25 @@ async def list_keys(context: Context, *, user: int | None = None) -> list[dict[s
 async def show_key(context: Context, *, id: str) -> dict[str, Any]:  # noqa: A002  # its name in Redis
     try:
         return (await context.keys.show(id)).shown()
+    except LookupError:
+        raise _no_key() from None
+
+
+async def set_key(
+    context: Context,
+    *,
+    id: str,  # noqa: A002  # as above
+    name: str | None = None,
+    expires: str | None = None,
+    allow: str | None = None,
+) -> dict[str, Any]:
+    """Change what is given; '' takes it away."""
+    given_fields = {"name": name, "expires_at": expires, "allow": allow}
+    fields = {field: value for field, value in given_fields.items() if value is not None}
+    if not fields:
+        raise BadArgument("nothing to set; give name, expires or allow")
+    try:
+        return (await context.keys.amend(id, fields)).shown()
     except LookupError:
         raise _no_key() from None
 
@@ -228,10 +253,23 @@ def _no_registered_key() -> Refused:
 
 OPERATIONS: Mapping[str, Operation] = {
     "keys.issue": Operation(
-        issue_key, True, {"user": given.user_id, "name": given.name}, {"expires": given.future}
+        issue_key,
+        True,
+        {"user": given.user_id, "name": given.name},
+        {"expires": given.future, "allow": given.networks},
     ),
     "keys.list": Operation(list_keys, False, {}, {"user": given.user_id}),
     "keys.show": Operation(show_key, False, {"id": given.key_id}),
+    "keys.set": Operation(
+        set_key,
+        True,
+        {"id": given.key_id},
+        {
+            "name": given.name,
+            "expires": given.no_longer("never", given.future),
+            "allow": given.no_longer("any", given.networks),
+        },
+    ),
     "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}),
     "plans.set": Operation(
         set_plan, True, {"user": given.user_id, "plan": given.word}, {"until": given.moment}
