@@ -16,8 +16,8 @@ have no slot yet, so that no map shows it: it counts as a master for a while.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Self, TypeAlias
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Self, TypeAlias, TypeVar
 
 from redis.commands.core import AsyncCoreCommands
 from redis.crc import key_slot
@@ -26,6 +26,7 @@ from redis.exceptions import (
     ClusterDownError,
     CrossSlotTransactionError,
     MovedError,
+    NoScriptError,
     RedisError,
     ResponseError,
     TryAgainError,
@@ -36,6 +37,8 @@ _RedisCommands: Any = AsyncCoreCommands  # typed for redis-py's own clients alon
 Node: TypeAlias = Any  # redis-py's client of one server
 Address: TypeAlias = tuple[str, int]
 Commands: TypeAlias = Sequence[tuple[tuple[Any, ...], dict[str, Any]]]
+
+Mark = TypeVar("Mark", bound=Hashable)
 
 SLOTS = 16_384
 REDIRECTIONS = 8  # of one call: more means that the nodes don't agree
@@ -69,6 +72,7 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
         self._owners: list[Address | None] = [None] * SLOTS
         self._followed: set[Address] = set()
         self._strangers: dict[Address, int] = {}
+        self._scripts: dict[str, str] = {}
         self._retired: list[Node] = []
 
     def sample(self) -> Node:
@@ -91,11 +95,16 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
 
     def node_groups(self, keys: Sequence[str]) -> list[list[int]]:
         """Positions in `keys`, by the node that has them."""
-        return _grouped([self._owners[self.slot(key)] for key in keys])
+        return list(_grouped(self._owners[self.slot(key)] for key in keys).values())
 
-    def slot_groups(self, keys: Sequence[str]) -> list[list[int]]:
+    def slot_groups(self, keys: Sequence[str]) -> dict[int, list[int]]:
         """Positions in `keys`, by slot."""
-        return _grouped([self.slot(key) for key in keys])
+        return _grouped(map(self.slot, keys))
+
+    def pool_of(self, key: str) -> Any:
+        """Of connections to the node that has `key`; None if that isn't known."""
+        owner = self._owners[self.slot(key)]
+        return None if owner is None else self._node(owner).connection_pool
 
     async def refresh(self) -> None:
         """Ask all masters for the map; when none answers, every node that was ever named.
@@ -178,6 +187,11 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
     def pipeline(self, *, transaction: bool = True) -> "ClusterPipeline":
         return ClusterPipeline(self, transaction=transaction)
 
+    def register_script(self, script: str) -> Any:
+        registered = super().register_script(script)
+        self._scripts[registered.sha] = script
+        return registered
+
     def get_encoder(self) -> Any:
         """For redis-py's scripts."""
         return self.sample().get_encoder()
@@ -194,7 +208,7 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
             if len(set(slots)) > 1:
                 raise CrossSlotTransactionError("a transaction's keys must share a slot")
             return await self._send(slots[0], commands, transaction=True)
-        groups = _grouped([self._owners[slot] for slot in slots])
+        groups = list(_grouped(self._owners[slot] for slot in slots).values())
         parts = await asyncio.gather(
             *(self._send(slots[group[0]], [commands[at] for at in group]) for group in groups),
             return_exceptions=True,
@@ -207,8 +221,11 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
                 group, part if isinstance(part, list) else [part] * len(group), strict=True
             ):
                 answers[at] = answer
+        unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        for sha in {commands[at][0][1] for at in unknown}:
+            await self.script_load(self._scripts[sha])
         for at, answer in enumerate(answers):
-            if isinstance(answer, (AskError, TryAgainError)):
+            if isinstance(answer, (AskError, TryAgainError, NoScriptError)):
                 try:
                     (answers[at],) = await self._send(slots[at], [commands[at]])
                 except (RedisError, OSError) as error:
@@ -317,6 +334,11 @@ class ClusterPipeline(_RedisCommands):  # type: ignore[misc]  # as Any
     def __bool__(self) -> bool:
         return True
 
+    def __await__(self) -> Generator[Any, None, Self]:
+        """As redis-py's: what adds a script awaits the pipeline."""
+        return self
+        yield
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -339,12 +361,12 @@ class ClusterPipeline(_RedisCommands):  # type: ignore[misc]  # as Any
         return answers
 
 
-def _grouped(marks: Sequence[object]) -> list[list[int]]:
-    """Positions of equal marks, together; in the order of their first."""
-    groups: dict[object, list[int]] = {}
+def _grouped(marks: Iterable[Mark]) -> dict[Mark, list[int]]:
+    """The positions of equal marks."""
+    groups: dict[Mark, list[int]] = {}
     for at, mark in enumerate(marks):
         groups.setdefault(mark, []).append(at)
-    return list(groups.values())
+    return groups
 
 
 def _nothing() -> None:

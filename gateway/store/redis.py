@@ -11,7 +11,7 @@ retries: a call that was cut off may have been carried out, and its caller knows
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.sections import StoreSettings
 from gateway.store.changes import Changes
-from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
+from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel, Connection
 from gateway.store.channels import Channels
 from gateway.store.cluster import ClusterClient
 from gateway.store.patience import Patience
@@ -143,14 +143,23 @@ class Store:
         script: Script = self.client.register_script(text)
         return script
 
-    def slot_groups(self, keys: Sequence[str]) -> list[list[int]]:
-        """Positions in `keys`, in groups that may go in one script or transaction.
+    def slot_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
+        """The positions of `keys`, grouped so that one script call may take all keys of a group.
 
         One server: all of them. A cluster: those of one slot, as names with one `{tag}` are.
         """
         if self._cluster is None:
-            return [list(range(len(keys)))] if keys else []
-        return self._cluster.slot_groups(keys)
+            return {"": range(len(keys))}
+        return {**self._cluster.slot_groups(keys)}
+
+    def connection_to(self, key: str) -> Connection:
+        """A new connection to the server that has `key`, not yet connected; to be closed by who
+        asked. Raises StoreUnavailable if that isn't known.
+        """
+        pool = self.client.connection_pool if self._cluster is None else self._cluster.pool_of(key)
+        if pool is None:
+            raise StoreUnavailable
+        return pool.make_connection()
 
     def changed(self, *keys: str) -> None:
         """Forget what is remembered of these keys, by whole names: this process wrote to them.
@@ -167,9 +176,9 @@ class Store:
         None for what is there and no hash, and for what lies on a server that can't be asked while
         others can. Raises StoreUnavailable.
         """
-        groups = self._cluster.node_groups(keys) if self._cluster else []
-        if len(groups) < 2:
+        if self._cluster is None:
             return await self._read_hashes(keys)
+        groups = self._cluster.node_groups(keys)
         parts = await asyncio.gather(
             *(self._read_hashes([keys[at] for at in group]) for group in groups),
             return_exceptions=True,
