@@ -97,7 +97,7 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
         """Positions in `keys`, by the node that has them."""
         return list(_grouped(self._owners[self.slot(key)] for key in keys).values())
 
-    def slot_groups(self, keys: Sequence[str]) -> dict[int, list[int]]:
+    def slot_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
         """Positions in `keys`, by slot."""
         return _grouped(map(self.slot, keys))
 
@@ -230,6 +230,8 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
                     (answers[at],) = await self._send(slots[at], [commands[at]])
                 except (RedisError, OSError) as error:
                     answers[at] = error
+            elif isinstance(answer, ClusterDownError):
+                answers[at] = RedisConnectionError("the cluster is down")
         return answers
 
     async def _send(self, slot: int, commands: Commands, *, transaction: bool = False) -> list[Any]:

@@ -150,7 +150,7 @@ class Store:
         """
         if self._cluster is None:
             return {"": range(len(keys))}
-        return {**self._cluster.slot_groups(keys)}
+        return self._cluster.slot_groups(keys)
 
     def connection_to(self, key: str) -> Connection:
         """A new connection to the server that has `key`, not yet connected; to be closed by who
