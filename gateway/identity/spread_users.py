@@ -25,7 +25,8 @@ from gateway.store.redis import Script, Store
 UNKEPT_MS = 60_000
 ATTEMPTS = 20  # each fails only because another sign-in of the same person got further
 
-Reply: TypeAlias = list[Any]  # that of the scripts: the id, then fields and values in turn
+Reply: TypeAlias = list[Any]  # that of the scripts
+Times: TypeAlias = tuple[str, str]  # now: ISO 8601 UTC; Unix seconds with three decimals
 
 
 class SpreadUsers:
@@ -42,7 +43,7 @@ class SpreadUsers:
         self._leave_script = _script(store, "leave_user.lua")
         self._claim_script = _script(store, "claim_index.lua")
 
-    async def create(self, user_id: str, email: str, name: str, now: str) -> Reply:
+    async def create(self, user_id: str, email: str, name: str, now: Times) -> Reply:
         """As create_user.lua."""
         seen, owner = await self._led("email", email, "email")
         if owner:
@@ -54,10 +55,12 @@ class SpreadUsers:
         if email and not await self._claim("email", email, seen, user_id):
             await self._leave_script(keys=[self._record(user_id)], args=["", ""])
             return ["email"]
-        _, flat = await self._join(user_id, "", "", now) or (0, [])
-        return [user_id, flat]
+        joined = await self._join(user_id, "", "", now)
+        return [user_id, joined[1] if joined else []]
 
-    async def sign_in(self, provider: str, subject: str, email: str, name: str, now: str) -> Reply:
+    async def sign_in(
+        self, provider: str, subject: str, email: str, name: str, now: Times
+    ) -> Reply:
         """As sign_in.lua. Raises StoreUnavailable when others were ahead again and again."""
         for _ in range(ATTEMPTS):
             reply = await self._attempt(provider, subject, email, name, now)
@@ -66,7 +69,7 @@ class SpreadUsers:
         raise StoreUnavailable
 
     async def _attempt(
-        self, provider: str, subject: str, email: str, name: str, now: str
+        self, provider: str, subject: str, email: str, name: str, now: Times
     ) -> Reply | None:
         field = f"{provider}_id"
         seen, user_id = await self._led(provider, subject, field)
@@ -93,12 +96,12 @@ class SpreadUsers:
             return None
         if not joined:
             joined = await self._join(user_id, field, subject, now)
-            return joined and [user_id, joined[1]]
+            return joined and [user_id, *joined[1:]]
         flat = joined[1]
         record = dict(zip(flat[::2], flat[1::2], strict=True))
         if email and not owner and normal_email(record.get("email", "")) == email:
             await self._claim("email", email, seen_by_email, user_id)
-        return [user_id, flat]
+        return [user_id, *joined[1:]]
 
     async def _led(self, by: str, value: str, field: str) -> tuple[str, str]:
         """To which id an index leads, and again if its record has this value there, or none."""
@@ -110,27 +113,27 @@ class SpreadUsers:
         fits = found in ("", value) or (field == "email" and normal_email(found) == value)
         return user_id, user_id if record and fits else ""
 
-    async def _next(self, fields: dict[str, str], now: str) -> str:
+    async def _next(self, fields: dict[str, str], now: Times) -> str:
         """The id of a new record: one that no record has. Billing may have brought some."""
         while True:
             user_id = str(await self._client.incr(self._record("last_id")))
             if await self._new(user_id, fields, now):
                 return user_id
 
-    async def _new(self, user_id: str, fields: dict[str, str], now: str) -> bool:
-        words = ["id", user_id, "is_vip", "0", "created_at", now, "updated_at", now]
+    async def _new(self, user_id: str, fields: dict[str, str], now: Times) -> bool:
+        words = ["id", user_id, "is_vip", "0", "created_at", now[0], "updated_at", now[0]]
         words += [word for pair in fields.items() if pair[1] for word in pair]
         args = [UNKEPT_MS, *words]
         return bool(await self._new_script(keys=[self._record(user_id)], args=args))
 
     async def _join(
-        self, user_id: str, field: str, value: str, now: str, fill: dict[str, str] | None = None
-    ) -> tuple[int, list[str]] | None:
+        self, user_id: str, field: str, value: str, now: Times, fill: dict[str, str] | None = None
+    ) -> tuple[int, list[str], str] | None:
         words = [word for pair in (fill or {}).items() for word in pair]
         reply = await self._join_script(
-            keys=[self._record(user_id)], args=[field, value, now, *words]
+            keys=[self._record(user_id)], args=[field, value, *now, *words]
         )
-        return None if reply is None else (reply[0], reply[1])
+        return None if reply is None else (reply[0], reply[1], reply[2])
 
     async def _leave(self, user_id: str, field: str, value: str) -> bool:
         return bool(await self._leave_script(keys=[self._record(user_id)], args=[field, value]))

@@ -16,7 +16,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +58,8 @@ class User:
     plan: str | None = None
     plan_expires_at: str | None = None
     tokens_valid_after: float | None = None
+    # For the token of the sign-in that gave this user: no part of the record.
+    token_time: float | None = field(default=None, compare=False)
 
     def as_contract(self) -> dict[str, Any]:
         """The user object that clients are promised."""
@@ -93,6 +95,7 @@ class Users:
         self._clock = clock
         self._sign_in = _script(store, "sign_in.lua")
         self._create = _script(store, "create_user.lua")
+        self._revoke_tokens = _script(store, "revoke_tokens.lua")
         self._spread = SpreadUsers(store, self._name, self._index) if store.spread else None
         self.copies: Watched[User] = Watched(
             store.changes,
@@ -159,13 +162,12 @@ class Users:
         wanted = normal_email(email or "") or ""
         if email and not wanted:
             raise ValueError("not an email address")
-        words = ("" if id is None else str(id), wanted, name or "", iso_utc(self._clock()))
-        async with self._store.guard():
-            if self._spread is not None:
-                reply = await self._spread.create(*words)
-            else:
-                keys = [self._index("email", wanted)]
-                reply = await self._create(keys=keys, args=[self._name(""), *words])
+        words = ("" if id is None else str(id), wanted, name or "")
+        if self._spread is not None:
+            async with self._store.guard():
+                reply = await self._spread.create(*words, self._times())
+        else:
+            reply = await self._run(self._create, [self._index("email", wanted)], words)
         if reply == ["id"]:
             raise UserExistsError(f"there is a user {id} already")
         if reply == ["email"]:
@@ -190,18 +192,18 @@ class Users:
     ) -> User:
         """Whoever has this subject, else this verified email, else a new user.
 
-        An email that isn't verified is not looked at.
+        An email that isn't verified is not looked at. Only here, the user has a `token_time`.
         """
         wanted = (normal_email(email or "") or "") if email_verified else ""
-        words = (subject, wanted, name or "", iso_utc(self._clock()))
-        async with self._store.guard():
-            if self._spread is not None:
-                reply = await self._spread.sign_in(provider, *words)
-            else:
-                keys = [self._index(provider, subject), self._index("email", wanted)]
-                args = [self._name(""), f"{provider}_id", *words]
-                reply = await self._sign_in(keys=keys, args=args)
-        return self._written(reply)
+        words = (subject, wanted, name or "")
+        if self._spread is not None:
+            async with self._store.guard():
+                reply = await self._spread.sign_in(provider, *words, self._times())
+        else:
+            keys = [self._index(provider, subject), self._index("email", wanted)]
+            reply = await self._run(self._sign_in, keys, [f"{provider}_id", *words])
+        *written, token_time = reply
+        return replace(self._written(written), token_time=float(token_time))
 
     async def set_plan(self, user_id: int, plan: str, expires_at: str | None, now: str) -> None:
         """`expires_at` None: for good. Times are ISO 8601 UTC without offset."""
@@ -215,6 +217,37 @@ class Users:
                 pipeline.hset(key, "plan_expires_at", expires_at)
             await pipeline.execute()
         self._store.changed(key)
+
+    async def take_plan(self, user_id: int, now: str) -> None:
+        """From now on the user has no plan. Raises UnknownUserError. `now` as in `set_plan`."""
+        key = self._name(str(user_id))
+        async with self._store.guard():
+            if not await self._store.client.exists(key):
+                raise UnknownUserError(f"there is no user {user_id}")
+            pipeline = self._store.client.pipeline(transaction=True)
+            pipeline.hdel(key, "plan", "plan_expires_at")
+            pipeline.hset(key, "updated_at", now)
+            await pipeline.execute()
+        self._store.changed(key)
+
+    async def revoke_tokens(self, user_id: int) -> User:
+        """End all tokens that the user has; those of later sign-ins are good.
+
+        Raises UnknownUserError.
+        """
+        reply = await self._run(self._revoke_tokens, [self._name(str(user_id))], [])
+        if reply is None:
+            raise UnknownUserError(f"there is no user {user_id}")
+        return self._written([str(user_id), reply])
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        async with self._store.guard():
+            return await script(keys=keys, args=[self._name(""), *arguments, *self._times()])
+
+    def _times(self) -> tuple[str, str]:
+        """Now, as ISO 8601 UTC and in Unix seconds with three decimals."""
+        now = self._clock()
+        return iso_utc(now), f"{now:.3f}"
 
     def _written(self, reply: Any) -> User:
         """The user that a script has written and returned."""

@@ -14,6 +14,7 @@ the second in which a new master is unknown.
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 
 from redis.exceptions import RedisError
@@ -31,14 +32,22 @@ REFRESH_SECONDS = 1.0
 class _MasterChanges(Changes):
     """What the channel of one master keeps true; passes all of it on."""
 
-    def __init__(self, whole: Changes, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self, whole: Changes, on_change: Callable[[], None], on_heard: Callable[[], None]
+    ) -> None:
         super().__init__("", whole.clock)
+        self.heard_until = -math.inf
         self._whole = whole
         self._on_change = on_change
+        self._on_heard = on_heard
 
     @property
     def prefixes(self) -> list[str]:
         return self._whole.prefixes
+
+    def heard_all(self, until: float) -> None:
+        self.heard_until = until
+        self._on_heard()
 
     def changed(self, key: str) -> None:
         self._whole.changed(key)
@@ -129,7 +138,7 @@ class Channels:
                 logger.info("Redis at %s: the masters are %s now", self._where, names)
         left = [self._masters.pop(address)[1] for address in gone]
         for address in new:
-            changes = _MasterChanges(self._changes, self._on_change)
+            changes = _MasterChanges(self._changes, self._on_change, self._on_heard)
             pool = masters[address].connection_pool
             name = "{}:{}".format(*address)
             self._masters[address] = changes, Channel(pool, changes, None, name)
@@ -148,6 +157,9 @@ class Channels:
         if not self._all_heard():
             self._unsure()
         self._doubt.set()
+
+    def _on_heard(self) -> None:
+        self._changes.heard_all(min(each.heard_until for each, _ in self._masters.values()))
 
     def _met_stranger(self) -> None:
         self._unsure()

@@ -11,8 +11,9 @@ retries: a call that was cut off may have been carried out, and its caller knows
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -31,6 +32,8 @@ from gateway.store.topology import Client, client_for, where
 logger = logging.getLogger("gateway.store")
 
 KEYS_A_SCAN = 500
+
+_noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
 
 
 class Script(Protocol):
@@ -169,6 +172,19 @@ class Store:
         """
         for key in keys:
             self.changes.changed(key)
+        noted = _noted.get()
+        if noted is not None:
+            noted.update(keys)
+
+    @contextmanager
+    def noting(self) -> Iterator[set[str]]:
+        """The keys, by whole names, that `changed` is called for within, in this task."""
+        keys: set[str] = set()
+        token = _noted.set(keys)
+        try:
+            yield keys
+        finally:
+            _noted.reset(token)
 
     async def read_hashes(self, keys: Sequence[str]) -> list[dict[str, str] | None]:
         """The hashes under these names, in one round trip; one that isn't there is empty.
