@@ -21,7 +21,13 @@ from redis.exceptions import RedisError
 
 from gateway.errors import ConfigurationError
 from gateway.store.changes import Changes
-from gateway.store.channel import TICK_SECONDS, Channel, NewerLayoutError, check_layout
+from gateway.store.channel import (
+    CONNECT_SECONDS,
+    TICK_SECONDS,
+    Channel,
+    NewerLayoutError,
+    check_layout,
+)
 from gateway.store.cluster import Address, ClusterClient
 
 logger = logging.getLogger("gateway.store")
@@ -81,7 +87,7 @@ class Channels:
         client.on_doubt = self._doubt.set
         client.on_stranger = self._met_stranger
 
-    async def start(self, connect_seconds: float) -> None:
+    async def start(self, connect_seconds: float = CONNECT_SECONDS) -> None:
         """As Channel.start. Raises ConfigurationError if the data has a newer layout."""
         try:
             await self._follow(connect_seconds)
