@@ -82,6 +82,7 @@ class Channels:
         self._version_key = version_key
         self._where = where
         self._masters: dict[Address, tuple[_MasterChanges, Channel]] = {}
+        self._told = False  # that no node was reached
         self._doubt = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         client.on_doubt = self._doubt.set
@@ -95,6 +96,7 @@ class Channels:
             await self.close()
             raise ConfigurationError([str(error)]) from error
         except (RedisError, OSError) as error:
+            self._told = True
             logger.warning(
                 "Redis at %s can't be reached (%s: %s); going on without it until it is back",
                 self._where,
@@ -117,7 +119,7 @@ class Channels:
             try:
                 async with asyncio.timeout(pause):
                     await self._doubt.wait()
-                await asyncio.sleep(TICK_SECONDS / 10)  # doubts come in crowds
+                await asyncio.sleep(TICK_SECONDS / 5)  # doubts come in crowds
             except TimeoutError:
                 pass
             self._doubt.clear()
@@ -155,6 +157,9 @@ class Channels:
             self.refused = False
             if self._all_heard():
                 self._changes.came_up()
+                if self._told:
+                    self._told = False
+                    logger.warning("Redis at %s is back", self._where)
 
     def _all_heard(self) -> bool:
         return self._client.covered and all(changes.up for changes, _ in self._masters.values())

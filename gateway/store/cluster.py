@@ -72,6 +72,7 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
         self._owners: list[Address | None] = [None] * SLOTS
         self._followed: set[Address] = set()
         self._strangers: dict[Address, int] = {}
+        self._told: object = None  # when last asked
         self._scripts: dict[str, str] = {}
         self._retired: list[Node] = []
 
@@ -120,7 +121,10 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
         if not views:
             raise RedisConnectionError("none of its nodes answers")
         self._strangers = {each: left - 1 for each, left in self._strangers.items() if left}
-        self._take(views)
+        told = (views, set(self._strangers))
+        if told != self._told:  # what was learned in passing stays, while nodes say the same
+            self._told = told
+            self._take(views)
 
     async def _views_of(self, addresses: Sequence[Address]) -> dict[Address, list[Any]]:
         asked = list(dict.fromkeys(addresses))
