@@ -150,6 +150,7 @@ class Cluster:
         node.bus_port = free_port()
         node.options = ["--cluster-enabled", "yes", "--cluster-port", str(node.bus_port)]
         node.options += ["--cluster-node-timeout", str(NODE_TIMEOUT_MS)]
+        node.options += ["--cluster-allow-replica-migration", "no"]  # masters stay masters
         node.options += ["--repl-ping-replica-period", "1", *self._options]
         node.start()
         return node
