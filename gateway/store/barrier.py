@@ -111,7 +111,7 @@ class _Question:
 
     async def ask(self, ends: float) -> Self:
         """Until all have confirmed, or until `ends`. Raises StoreUnavailable."""
-        connection = self._store.client.connection_pool.make_connection()
+        connection = self._store.connection_to(self._ack)
         connecting = asyncio.create_task(connection.connect())
         try:
             with contextlib.suppress(StoreUnavailable):
