@@ -29,8 +29,10 @@ from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
 from gateway.store.keys import Keys
+from gateway.store.ledger import Ledger
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.rotation import Rotation
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
@@ -55,6 +57,8 @@ class Parts:
     cors: Cors | None
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
+    rotation: Rotation
+    ledger: Ledger | None = None  # None: nothing is counted
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
@@ -120,6 +124,8 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
+        if self.ledger is not None:
+            yield Reading(Sourced.LEDGER_DROPPED, (), self.ledger.dropped)
         yield from self.sockets.readings()
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
@@ -184,6 +190,9 @@ class Parts:
         if self.tracer is not None:
             await self.tracer.close()
         await self.session.close()
+        await self.rotation.close()
+        if self.ledger is not None:
+            await self.ledger.close()
         await self.store.close()
 
 
@@ -200,10 +209,11 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         share=settings.listen.workers,
         addresses=addresses,
     )
+    keys = Keys(store, settings.keys, users)
     parts = Parts(
         settings=settings,
         store=store,
-        keys=Keys(store, settings.keys, users),
+        keys=keys,
         users=users,
         plans=Plans(users, settings.plans),
         vault=_vault(store, session, settings),
@@ -214,8 +224,13 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         cors=make_cors(settings.cors),
         metrics=metrics,
         sockets=OpenSockets(settings.sockets, addresses.bucket),
+        rotation=Rotation(store, keys),
         limiters={limiter.policy.name: limiter},
     )
+    if settings.ledger.enabled:
+        parts.ledger = Ledger(store, settings.ledger, parts.sockets.keys)
+        parts.ledger.start()
+        parts.rotation.start(parts.ledger)
     if settings.tracing.endpoint is not None:
         parts.tracer = Tracer(settings.tracing, session)
         parts.tracer.start()
@@ -252,6 +267,7 @@ RELOAD: dict[str, Reload] = {
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
     "keys": Reload.WORKERS,
+    "ledger": Reload.WORKERS,
     "app_tokens": Reload.LIVE,
     "google": Reload.LIVE,
     "apple": Reload.LIVE,

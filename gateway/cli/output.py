@@ -55,9 +55,19 @@ def show(result: Any, output: Output) -> None:
     elif isinstance(result, list):
         show_table(result)
     else:
-        width = max(map(len, result), default=0) + 1
+        tables = {name: value for name, value in result.items() if _is_table(value)}
+        width = max(map(len, result.keys() - tables.keys()), default=0) + 1
         for name, value in result.items():
-            print(f"{name + ':':<{width}} {cell(value)}")
+            if name not in tables:
+                print(f"{name + ':':<{width}} {cell(value)}")
+        for rows in tables.values():
+            print()
+            show_table(rows)
+
+
+def _is_table(value: Any) -> bool:
+    """Is it a list of objects with the same names?"""
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def show_table(rows: Sequence[dict[str, Any]]) -> None:

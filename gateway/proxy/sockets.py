@@ -103,6 +103,13 @@ class OpenSockets:
     def __len__(self) -> int:
         return sum(map(len, self._shifts))
 
+    def keys(self) -> Iterator[tuple[str, str]]:
+        """The plan key and the client's address of each that was opened with a key."""
+        for socket in self:
+            exchange = socket.exchange
+            if exchange.key_id is not None:
+                yield exchange.key_id, exchange.client_ip
+
     @contextmanager
     def place(self, exchange: Exchange) -> Iterator[Socket]:
         """A place for as long as the handshake and its socket last.

@@ -1,9 +1,9 @@
 """Plan keys (`pk_…`): made, issued, found by their sha256, revoked.
 
 In Redis, a public contract (ARCHITECTURE.md): `gw:key:{sha256}` is a hash with id, user_id, name,
-created_at, expires_at, revoked_at, replaced_by; `gw:keyid:{id}` is that sha256. The plaintext is
-shown once, when the key is issued, and is nowhere after that. What can't be read is never valid: a
-time that isn't one counts as passed, a record without a user is no key.
+created_at, expires_at, revoked_at, replaced_by, retires_at, silent_for; `gw:keyid:{id}` is that
+sha256. The plaintext is shown once, when the key is issued, and is nowhere after that. What can't
+be read is never valid: a time that isn't one counts as passed, a record without a user is no key.
 
 Terms: *digest*: the sha256 of the whole key, prefix included, in lower-case hex.
 """
@@ -39,6 +39,10 @@ def new_key() -> str:
     """178 bits of chance."""
     body = "pk_" + _random(RANDOM_LENGTH)
     return body + _checksum(body)
+
+
+def new_id() -> str:
+    return "k_" + _random(ID_LENGTH)
 
 
 def well_formed(key: str) -> bool:
@@ -86,10 +90,14 @@ class KeyRecord:
     expires_at: str | None = None
     revoked_at: str | None = None
     replaced_by: str | None = None
+    retires_at: str | None = None
+    silent_for: int | None = None  # seconds, see rotation.py
 
     def is_valid(self, now: float) -> bool:
         """`now` in Unix seconds. A revocation counts at once, whatever its time."""
-        return self.revoked_at is None and not has_passed(self.expires_at, now)
+        return self.revoked_at is None and not (
+            has_passed(self.expires_at, now) or has_passed(self.retires_at, now)
+        )
 
     def shown(self) -> dict[str, Any]:
         return asdict(self)
@@ -131,7 +139,7 @@ class Keys:
         """
         key = new_key()
         record = KeyRecord(
-            id="k_" + _random(ID_LENGTH),
+            id=new_id(),
             user_id=user_id,
             name=name,
             created_at=iso_utc(self._clock()),
@@ -205,4 +213,10 @@ def _parse(_digest: str, fields: Mapping[str, str]) -> KeyRecord | None:
         expires_at=fields.get("expires_at"),
         revoked_at=fields.get("revoked_at"),
         replaced_by=fields.get("replaced_by"),
+        retires_at=fields.get("retires_at"),
+        silent_for=_seconds(fields.get("silent_for")),
     )
+
+
+def _seconds(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,12}", text) else None

@@ -19,6 +19,8 @@ from gateway.settings import Settings, load_settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.rotation import Rotation
+from gateway.store.usage import Usage
 from gateway.vault import Vault
 
 ENVIRON = {"GATEWAY_VAULT_KEY": base64.b64encode(bytes(32)).decode()}
@@ -27,10 +29,13 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d").fullmatch
 
 def context_on(store: Store, settings: Settings) -> Context:
     users = Users(store, settings.keys)
+    keys = Keys(store, settings.keys, users)
     return Context(
         settings=settings,
         store=store,
-        keys=Keys(store, settings.keys, users),
+        keys=keys,
+        usage=Usage(store),
+        rotation=Rotation(store, keys),
         plans=Plans(users, settings.plans),
         users=users,
         vault=Vault(store, settings.vault),
