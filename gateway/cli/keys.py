@@ -80,7 +80,8 @@ def usage(
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Show what a key did, by day (UTC) and route."""
-    operate(Options(config, routes, output), "keys.usage", id=key_id, days=days, by=by)
+    options, tables = Options(config, routes, output), ("by_day", "by_route")
+    operate(options, "keys.usage", tables=tables, id=key_id, days=days, by=by)
 
 
 @app.command(epilog=example("gateway keys rotate k_7Qm2sVbK1x --overlap 7d --when-silent 24h"))

@@ -48,26 +48,24 @@ def failures(output: Output) -> Iterator[None]:
         raise typer.Exit(failure.exit_code) from None
 
 
-def show(result: Any, output: Output) -> None:
-    """Print a result: an object, or an array of objects."""
+def show(result: Any, output: Output, tables: Sequence[str] = ()) -> None:
+    """Print a result: an object, or an array of objects.
+
+    `tables` are fields of an object that hold such arrays, and are shown below it.
+    """
     if output is Output.JSON:
         print(printable(json.dumps(result, ensure_ascii=False)))
     elif isinstance(result, list):
         show_table(result)
     else:
-        tables = {name: value for name, value in result.items() if _is_table(value)}
-        width = max(map(len, result.keys() - tables.keys()), default=0) + 1
+        width = max(map(len, result.keys() - set(tables)), default=0) + 1
         for name, value in result.items():
             if name not in tables:
                 print(f"{name + ':':<{width}} {cell(value)}")
-        for rows in tables.values():
-            print()
-            show_table(rows)
-
-
-def _is_table(value: Any) -> bool:
-    """Is it a list of objects with the same names?"""
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+        for name in tables:
+            if name in result:
+                print()
+                show_table(result[name])
 
 
 def show_table(rows: Sequence[dict[str, Any]]) -> None:

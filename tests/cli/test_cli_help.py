@@ -45,7 +45,7 @@ def examples(name: str) -> list[str]:
 def test_there_is_every_command_of_the_design():
     assert set(COMMANDS) == {
         *("serve", "reload", "check", "explain", "routes", "demo"),
-        *("keys issue", "keys list", "keys show", "keys revoke"),
+        *("keys issue", "keys list", "keys show", "keys revoke", "keys usage", "keys rotate"),
         *("plans set", "plans show"),
         *("users create", "users list", "users show"),
         *("vault add", "vault show", "vault remove"),
