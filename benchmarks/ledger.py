@@ -85,10 +85,10 @@ def arrange(port: int, keys: list[str]) -> redis.Redis:
 
 
 @contextlib.contextmanager
-def gateway(folder: Path, name: str, enabled: bool, ports: dict[str, int]) -> Iterator[str]:
+def gateway(folder: Path, name: str, ports: dict[str, int]) -> Iterator[str]:
     port = free_port()
     settings, routes = folder / f"{name}.yaml", folder / "routes.yaml"
-    admin, switch = free_port(), str(enabled).lower()
+    admin, switch = free_port(), str(name == "with").lower()
     settings.write_text(
         SETTINGS.format(port=port, admin=admin, redis=ports["redis"], enabled=switch)
     )
@@ -127,8 +127,8 @@ def measure(folder: Path, rounds: int, seconds: int) -> None:
     with (
         process(LOAD_CORE, *redis_server, "--save", "", log=folder / "redis.log"),
         process(LOAD_CORE, "nginx", "-c", str(configuration), log=folder / "b.out"),
-        gateway(folder, "without", False, ports) as without,
-        gateway(folder, "with", True, ports) as counting,
+        gateway(folder, "without", ports) as without,
+        gateway(folder, "with", ports) as counting,
     ):
         client = arrange(ports["redis"], keys)
         urls = {"without": without, "with": counting}

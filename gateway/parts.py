@@ -264,6 +264,7 @@ RELOAD: dict[str, Reload] = {
     "admin": Reload.RESTART,
     "store": Reload.WORKERS,
     "client_ip": Reload.LIVE,
+    "networks": Reload.LIVE,
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
     "keys": Reload.WORKERS,

@@ -106,6 +106,9 @@ class Arbiter:
         """What the configuration in use was read from."""
         current = self._reloading.current
         yield from self._files
+        yield from current.settings.networks.files
+        for route in current.route_file.routes:
+            yield from route.networks.files
         if current.settings.listen.tls is not None:
             for pair in current.settings.listen.tls.pairs:
                 yield from map(Path, pair)

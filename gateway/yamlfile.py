@@ -264,7 +264,8 @@ def _check_depth(text: str) -> None:
             depth += 1
             if depth > DEEPEST:
                 problem = f"nested more than {DEEPEST} levels deep"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+                mark: Any = event.start_mark
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

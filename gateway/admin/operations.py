@@ -108,10 +108,15 @@ class Operation:
 
 
 async def issue_key(
-    context: Context, *, user: int, name: str, expires: str | None = None
+    context: Context,
+    *,
+    user: int,
+    name: str,
+    expires: str | None = None,
+    allow: str | None = None,
 ) -> dict[str, Any]:
     """A new key, and the only answer that ever holds it. An unknown user is created."""
-    record, key = await context.keys.issue(user, name, expires)
+    record, key = await context.keys.issue(user, name, expires, allow)
     issued = {
         "id": record.id,
         "key": key,
@@ -119,7 +124,8 @@ async def issue_key(
         "name": record.name,
         "created_at": record.created_at,
     }
-    return issued if expires is None else {**issued, "expires_at": record.expires_at}
+    limits = {"expires_at": record.expires_at, "allow": record.allow}
+    return issued | {name: value for name, value in limits.items() if value is not None}
 
 
 async def list_keys(context: Context, *, user: int | None = None) -> list[dict[str, Any]]:
@@ -171,6 +177,25 @@ async def rotate_key(
     replaced = {"id": old.id, "retires_at": old.retires_at, "silent_for": old.silent_for}
     issued = {name: value for name, value in new.shown().items() if value is not None}
     return {"id": issued.pop("id"), "key": key, **issued, "replaces": replaced}
+
+
+async def set_key(
+    context: Context,
+    *,
+    id: str,  # noqa: A002  # as above
+    name: str | None = None,
+    expires: str | None = None,
+    allow: str | None = None,
+) -> dict[str, Any]:
+    """Change what is given; '' takes it away."""
+    given_fields = {"name": name, "expires_at": expires, "allow": allow}
+    fields = {field: value for field, value in given_fields.items() if value is not None}
+    if not fields:
+        raise BadArgument("nothing to set; give name, expires or allow")
+    try:
+        return (await context.keys.amend(id, fields)).shown()
+    except LookupError:
+        raise _no_key() from None
 
 
 async def revoke_key(context: Context, *, id: str) -> dict[str, Any]:  # noqa: A002  # as above
@@ -275,10 +300,23 @@ def _no_registered_key() -> Refused:
 
 OPERATIONS: Mapping[str, Operation] = {
     "keys.issue": Operation(
-        issue_key, True, {"user": given.user_id, "name": given.name}, {"expires": given.future}
+        issue_key,
+        True,
+        {"user": given.user_id, "name": given.name},
+        {"expires": given.future, "allow": given.networks},
     ),
     "keys.list": Operation(list_keys, False, {}, {"user": given.user_id}),
     "keys.show": Operation(show_key, False, {"id": given.key_id}),
+    "keys.set": Operation(
+        set_key,
+        True,
+        {"id": given.key_id},
+        {
+            "name": given.name,
+            "expires": given.no_longer("never", given.future),
+            "allow": given.no_longer("any", given.networks),
+        },
+    ),
     "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}),
     "keys.usage": Operation(
         key_usage, False, {"id": given.key_id}, {"days": given.days, "by": given.by}

@@ -8,7 +8,8 @@ import asyncio
 import http.client
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.configuration import read_settings
@@ -45,18 +46,25 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
     """Run it here, on the store that the settings name."""
     from gateway.admin.operations import (  # noqa: PLC0415  # brings redis and cryptography
         OPERATIONS,
-        BadArgument,
-        Refused,
         open_context,
     )
+
+    with store_failures(settings, operation):
+        async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
+            return await OPERATIONS[operation].run(context, **arguments)
+
+
+@contextmanager
+def store_failures(settings: "Settings", operation: str) -> Iterator[None]:
+    """What an operation on the store raises, as the Failure that tells it."""
+    from gateway.admin.operations import BadArgument, Refused  # noqa: PLC0415  # as above
     from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
     from gateway.store.redis import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
     logging.getLogger("gateway").addHandler(logging.NullHandler())
     try:
-        async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
-            return await OPERATIONS[operation].run(context, **arguments)
+        yield
     except BadArgument as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
     except (Refused, ConfigurationError) as error:

@@ -45,7 +45,9 @@ KEYS_A_SCAN = 500
 class Script(Protocol):
     """A Lua script that Redis knows by its hash; it is sent once."""
 
-    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
+    async def __call__(
+        self, keys: Sequence[str] = ..., args: Sequence[Any] = ..., client: Client = ...
+    ) -> Any: ...
 
 
 class Store:

@@ -95,6 +95,40 @@ async def test_keys_are_listed_for_all_users_or_one(context):
     assert await run(context, "keys.list", user=8) == []
 
 
+async def test_of_a_key_what_is_given_is_set_and_nothing_else(context):
+    issued = await run(context, "keys.issue", user=42, name="laptop", allow="::ffff:10.0.0.0/104")
+    assert issued["allow"] == "10.0.0.0/8"
+    key = issued["id"]
+    words = {"expires": "2999-01-01", "allow": "203.0.113.7, 2001:DB8::/32"}
+    changed = await run(context, "keys.set", id=key, **words)
+    expected = ("laptop", "2999-01-01T00:00:00", "203.0.113.7/32,2001:db8::/32")
+    assert (changed["name"], changed["expires_at"], changed["allow"]) == expected
+    cleared = await run(context, "keys.set", id=key, name="ci", expires="never", allow="any")
+    assert (cleared["name"], cleared["expires_at"], cleared["allow"]) == ("ci", None, None)
+        assert cleared.items() < (await run(context, "keys.show", id=key)).items()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ({}, "nothing to set; give name, expires or allow"),
+        ({"allow": ""}, "allow holds an entry that must be an address or a network"),
+        ({"allow": "10.0.0.1/8"}, "did you mean '10.0.0.0/8'?"),
+        ({"allow": ",".join(["10.0.0.0/8"] * 101)}, "allow must name at most 100 networks"),
+        ({"expires": "2000-01-01"}, "expires must be in the future"),
+    ],
+)
+async def test_a_key_is_not_set_to_what_it_cannot_be(context, words, complaint):
+    issued = await run(context, "keys.issue", user=42, name="laptop")
+    with pytest.raises(BadArgument, match=re.escape(complaint)):
+        await run(context, "keys.set", id=issued["id"], **words)
+
+
+async def test_a_key_that_is_not_there_is_not_set(context):
+    with pytest.raises(Refused, match="there is no key with this id"):
+        await run(context, "keys.set", id="k_none", name="x")
+
+
 async def test_a_revoked_key_stays_revoked_since_the_first_time(context):
     issued = await run(context, "keys.issue", user=42, name="laptop")
     revoked = await run(context, "keys.revoke", id=issued["id"])
@@ -107,6 +141,7 @@ async def test_a_revoked_key_stays_revoked_since_the_first_time(context):
         "expires_at",
         "revoked_at",
         "replaced_by",
+        "allow",
         "retires_at",
         "silent_for",
     ]
@@ -326,7 +361,8 @@ async def test_times_become_utc_without_offset(memory_store, given, stored):
 def test_what_changes_something_says_so():
     changing = {name for name, operation in OPERATIONS.items() if operation.changes}
     assert changing == {
-        *("keys.issue", "keys.revoke", "keys.rotate", "plans.set", "users.create"),
+        *("keys.issue", "keys.set", "keys.rotate", "keys.revoke"),
+        *("plans.set", "users.create"),
         *("vault.add", "vault.remove", "ips.unblock"),
     }
 
