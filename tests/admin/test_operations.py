@@ -105,7 +105,7 @@ async def test_of_a_key_what_is_given_is_set_and_nothing_else(context):
     assert (changed["name"], changed["expires_at"], changed["allow"]) == expected
     cleared = await run(context, "keys.set", id=key, name="ci", expires="never", allow="any")
     assert (cleared["name"], cleared["expires_at"], cleared["allow"]) == ("ci", None, None)
-        assert cleared.items() < (await run(context, "keys.show", id=key)).items()
+    assert cleared.items() < (await run(context, "keys.show", id=key)).items()
 
 
 @pytest.mark.parametrize(
