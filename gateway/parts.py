@@ -15,6 +15,7 @@ from typing import Any, Literal
 from aiohttp import ClientSession
 
 from gateway.errors import ConfigurationError
+from gateway.exchange import Exchange
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
@@ -23,8 +24,10 @@ from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
+from gateway.proxy.forward import Relay
 from gateway.proxy.pool import Pool
 from gateway.proxy.sockets import OpenSockets
+from gateway.proxy.streams import Streams
 from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
@@ -32,6 +35,7 @@ from gateway.store.keys import Keys
 from gateway.store.ledger import Ledger
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.registry import Registry, gateway_name
 from gateway.store.rotation import Rotation
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
@@ -46,6 +50,7 @@ class Parts:
 
     settings: Settings
     store: Store
+    registry: Registry  # the workers of all gateways; `live` of them divide a limit
     keys: Keys
     users: Users
     plans: Plans
@@ -57,6 +62,7 @@ class Parts:
     cors: Cors | None
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
+    streams: Streams  # likewise
     rotation: Rotation
     ledger: Ledger | None = None  # None: nothing is counted
     tracer: Tracer | None = None  # None: no request is traced
@@ -110,11 +116,25 @@ class Parts:
                 self.closing.add(closing)
                 closing.add_done_callback(self.closing.discard)
         self.sockets.sweep(now)
+        pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
+        self.streams.sweep(connection for pool in pools for connection in pool.active())
+        if self.ledger is not None:
+            self.ledger.look(self.under_way())
+
+    def under_way(self) -> Iterator[Exchange]:
+        """What has been admitted, and has not ended."""
+        for socket in self.sockets:
+            yield socket.exchange
+        for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
+            for connection in pool.active():
+                if isinstance(connection.receiver, Relay):
+                    yield connection.receiver.exchange
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
         yield Reading(Sourced.STORE_UP, (), float(self.store.available))
         yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
+        yield Reading(Sourced.WORKERS_LIVE, (), self.registry.live)
         for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
             yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
             yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
@@ -193,12 +213,23 @@ class Parts:
         await self.rotation.close()
         if self.ledger is not None:
             await self.ledger.close()
+        await self.registry.close()
         await self.store.close()
 
 
-async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
-    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
+async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = None) -> Parts:
+    """Open the store and everything on it. Redis may be away: the gateway starts without it.
+
+    `worker` is this worker's name among those of all gateways.
+    """
     store = await Store.open(settings.store)
+    registry = Registry(
+        store,
+        worker or gateway_name(),
+        assumed=settings.listen.workers,
+        kept_seconds=settings.keys.stale_for,
+    )
+    await registry.start()
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
@@ -213,6 +244,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
     parts = Parts(
         settings=settings,
         store=store,
+        registry=registry,
         keys=keys,
         users=users,
         plans=Plans(users, settings.plans),
@@ -224,11 +256,12 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         cors=make_cors(settings.cors),
         metrics=metrics,
         sockets=OpenSockets(settings.sockets, addresses.bucket),
+        streams=Streams(),
         rotation=Rotation(store, keys),
         limiters={limiter.policy.name: limiter},
     )
     if settings.ledger.enabled:
-        parts.ledger = Ledger(store, settings.ledger, parts.sockets.keys)
+        parts.ledger = Ledger(store, settings.ledger)
         parts.ledger.start()
         parts.rotation.start(parts.ledger)
     if settings.tracing.endpoint is not None:

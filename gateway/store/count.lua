@@ -21,11 +21,11 @@ local refused, at = 0, 4
 for index = 2, #KEYS do
   local key, age, address, fields = KEYS[index], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
   at = at + 3
-  local kind = redis.call('TYPE', key).ok
-  local usable = kind == 'hash' or kind == 'none'
+  local usable = false
   for _ = 1, fields do
-    local answer = usable and redis.pcall('HINCRBY', key, ARGV[at], ARGV[at + 1])
-    if type(answer) ~= 'number' then
+    if type(redis.pcall('HINCRBY', key, ARGV[at], ARGV[at + 1])) == 'number' then
+      usable = true
+    else
       refused = refused + 1
     end
     at = at + 2

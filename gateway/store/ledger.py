@@ -40,8 +40,8 @@ logger = logging.getLogger("gateway.store")
 
 FIELDS = ("requests", "refusals", "sent_bytes", "received_bytes")
 FLUSH_SECONDS = 0.5
-FLUSHES_A_LOOK = 10  # at open sockets: they use their keys as long as they are there
-HASHES_A_BATCH = 200  # Redis serves nobody else meanwhile: some 2 ms
+LOOK_SECONDS = 5.0
+HASHES_A_BATCH = 64  # Redis serves nobody else meanwhile: less than a millisecond
 MARK_SECONDS = 3600
 DAY_SECONDS = 86_400
 LAST_ATTEMPTS = 3
@@ -75,29 +75,24 @@ class Batch:
 
 
 class Ledger:
-    """One worker's counts.
-
-    `open_keys` tells of each open socket its key and its client's address. `clock` gives Unix
-    seconds, `monotonic` those of `Exchange.started`.
-    """
+    """One worker's counts. `clock` gives Unix seconds, `monotonic` those of `Exchange.started`."""
 
     def __init__(
         self,
         store: Store,
         settings: LedgerSettings,
-        open_keys: Callable[[], Iterable[tuple[str, str]]] = tuple,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.dropped = 0  # requests that were not counted, and additions that Redis refused
         self._store = store
-        self._open_keys = open_keys
         self._clock = clock
         self._monotonic = monotonic
         self._remember = settings.remember
         self._keep_seconds = settings.keep_days * DAY_SECONDS
         self._count = store.script(Path(__file__).with_name("count.lua").read_text())
         self._mark = store.key("batch", secrets.token_urlsafe(9))
+        self._next_look = monotonic() + LOOK_SECONDS
         self._number = 0
         self._settled_since: float | None = None  # None: the last flush failed, or there was none
         self._tallies = 0  # that are not known to be in Redis
@@ -149,6 +144,17 @@ class Ledger:
         tally[2] += exchange.sent_bytes
         tally[3] += exchange.body_received_bytes
 
+    def look(self, under_way: Iterable[Exchange]) -> None:
+        """Note now and then that what has not ended uses its key."""
+        now = self._monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
+        for exchange in under_way:
+            if exchange.key_id is not None:
+                use = self._today.setdefault(exchange.key_id, Use())
+                use.last, use.address = now, exchange.client_ip
+
     async def flush(self) -> None:
         """Write all that was counted by now. Raises StoreUnavailable: then it is written later."""
         async with self._writing:
@@ -170,10 +176,8 @@ class Ledger:
         return since is not None and self._monotonic() - since >= seconds
 
     async def _run(self) -> None:
-        for flushes in itertools.count(1):
+        while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            if flushes % FLUSHES_A_LOOK == 0:
-                self._look_at_open_keys()
             with contextlib.suppress(StoreUnavailable):
                 await self.flush()
 
@@ -181,12 +185,6 @@ class Ledger:
         now = self._clock()
         self._today = self._days.setdefault(iso_utc(now)[:10], {})
         self._day_ends = self._monotonic() + DAY_SECONDS - now % DAY_SECONDS
-
-    def _look_at_open_keys(self) -> None:
-        now = self._monotonic()
-        for key_id, address in self._open_keys():
-            use = self._today.setdefault(key_id, Use())
-            use.last, use.address = now, address
 
     def _cut(self, days: Mapping[str, Mapping[str, Use]]) -> Iterator[Batch]:
         hashes = (

@@ -18,7 +18,7 @@ from gateway.errors import (
     UpstreamFailed,
 )
 from gateway.sections import LedgerSettings, StoreSettings
-from gateway.store.ledger import DAY_SECONDS, Ledger
+from gateway.store.ledger import DAY_SECONDS, LOOK_SECONDS, Ledger
 from gateway.store.redis import Store
 from gateway.store.usage import Usage
 
@@ -50,8 +50,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def ledger_on(store: Store, clock: Clock, open_keys: Any = tuple, **settings: Any) -> Ledger:
-    return Ledger(store, LedgerSettings(**settings), open_keys, clock.unix, clock.monotonic)
+def ledger_on(store: Store, clock: Clock, **settings: Any) -> Ledger:
+    return Ledger(store, LedgerSettings(**settings), clock.unix, clock.monotonic)
 
 
 @pytest.fixture
@@ -175,12 +175,15 @@ async def test_a_key_that_was_never_used_says_so(usage):
     }
 
 
-async def test_an_open_socket_is_a_use_that_is_no_request(store, usage, clock):
-    ledger = ledger_on(store, clock, lambda: [("k_1", "203.0.113.7")])
-    ledger._look_at_open_keys()
-    await ledger.flush()
+async def test_what_is_under_way_uses_its_key_and_is_no_request_yet(ledger, usage, clock):
+    with_key, without = exchange("GET", "/"), exchange("GET", "/")
+    with_key.key_id, with_key.client_ip = "k_1", "203.0.113.7"
+    for passed in (1, LOOK_SECONDS):
+        clock.passed = passed
+        ledger.look([with_key, without])
+        await ledger.flush()
+        assert ((await usage.last("k_1"))["last_used_at"] is not None) is (passed == LOOK_SECONDS)
     last = await usage.last("k_1")
-    assert last["last_used_at"] is not None
     assert (last["last_used_from"], last["requests"]) == ("203.0.113.7", 0)
 
 
