@@ -8,6 +8,7 @@ the backend and Redis share the other core. Everything listens on 127.0.0.1, and
 """
 
 import argparse
+import asyncio
 import contextlib
 import os
 import re
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import redis
 from throughput import (
@@ -32,7 +34,10 @@ from throughput import (
     wait_for,
 )
 
+from gateway.sections import LedgerSettings, StoreSettings
 from gateway.store.keys import new_key
+from gateway.store.ledger import Ledger
+from gateway.store.redis import Store
 
 ROUTES = """
 version: 1
@@ -43,7 +48,7 @@ routes:
 SETTINGS = """
 listen: {{host: 127.0.0.1, port: {port}}}
 admin: {{port: {admin}}}
-store: {{url: "redis://127.0.0.1:{redis}/0"}}
+store: {{url: "redis://127.0.0.1:{redis}/0", timeout: 2}}
 rate_limit: {{enabled: false}}
 ledger: {{enabled: {enabled}}}
 """
@@ -151,11 +156,33 @@ def measure(folder: Path, rounds: int, seconds: int) -> None:
     print(f"  {calls:,} batches of {KEYS} keys, {microseconds:.0f} µs of Redis each")
 
 
+async def counting_alone() -> float:
+    """Microseconds of `Ledger.count`, keys in turn."""
+    store = await Store.open(StoreSettings(url="memory://"))
+    ledger = Ledger(store, LedgerSettings())
+    answered = SimpleNamespace(
+        started=time.monotonic(),
+        route=SimpleNamespace(name="klines"),
+        client_ip="203.0.113.7",
+        failure=None,
+        sent_bytes=BODY_BYTES,
+        body_received_bytes=0,
+    )
+    names = [f"k_{number}" for number in range(KEYS)]
+    began = time.process_time()
+    for name in names * 10_000:
+        ledger.count(answered, name, 0.001)
+    microseconds = (time.process_time() - began) / (KEYS * 10_000) * 1e6
+    await store.close()
+    return microseconds
+
+
 def report(spent: dict[str, list[float]]) -> None:
     print(f"plan-key route, {KEYS} keys, {BODY_BYTES} B, {CONNECTIONS} connections, one worker")
     for name, values in spent.items():
         spread = f"{min(values):.1f} to {max(values):.1f}"
         print(f"  {name:8} {statistics.median(values):6.1f} µs of CPU a request   ({spread})")
+    print(f"  of that, in the request itself: {asyncio.run(counting_alone()):.2f} µs")
     ratios = [more / less for more, less in zip(spent["with"], spent["without"], strict=True)]
     print(f"  with the ledger: {statistics.median(ratios):.3f} x")
 
