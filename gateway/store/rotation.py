@@ -37,6 +37,7 @@ ROUND_SECONDS = 2.0
 SLACK_SECONDS = 5.0  # more than a flush of the ledger and a round of judging take
 KEYS_A_ROUND = 500
 ATTEMPTS = 5
+RETIRING = "retiring"
 # What a new key does not have of the one before it.
 OWN_FIELDS = frozenset(
     {"id", "created_at", "revoked_at", "replaced_by", "retires_at", "silent_for"}
@@ -54,7 +55,7 @@ class Rotation:
         self._store = store
         self._keys = keys
         self._clock = clock
-        self._retiring = store.key("retiring")
+        self._retiring = store.key(RETIRING)
         self._task: asyncio.Task[None] | None = None
         folder = Path(__file__).parent
         self._set = store.script((folder / "rotate.lua").read_text())
@@ -82,8 +83,7 @@ class Rotation:
             await self._write(digest(key), new)
             if await self._replace(name, fields, change):
                 if silent_for is not None:
-                    now_ms, _ = await self._silence_of(key_id)
-                    await self._set_due(key_id, now_ms + (silent_for + SLACK_SECONDS) * 1000)
+                    await expect_silence(self._store, {key_id: silent_for})
                 return await self._keys.show(key_id), await self._keys.show(new["id"]), key
             await self._remove(digest(key), new["id"])
         raise StoreUnavailable
@@ -122,10 +122,13 @@ class Rotation:
             async with self._store.guard():
                 await self._store.client.zrem(self._retiring, key_id)
             return
-        now_ms, silent_ms = await self._silence_of(key_id)
+        async with self._store.guard():
+            now_ms, silent_ms = await self._silence(keys=[self._store.key("used", key_id)])
         needed_ms = (record.silent_for + SLACK_SECONDS) * 1000
         if 0 <= silent_ms < needed_ms:
-            await self._set_due(key_id, now_ms - silent_ms + needed_ms)
+            async with self._store.guard():
+                due_ms = now_ms - silent_ms + needed_ms
+                await self._store.client.zadd(self._retiring, {key_id: due_ms})
         elif due_ms <= now_ms:
             name, _ = await self._record(key_id)
             async with self._store.guard():
@@ -133,16 +136,6 @@ class Rotation:
             self._store.changed(name)
             if retired:
                 logger.info("key %s is replaced and fell silent: it retires", key_id)
-
-    async def _silence_of(self, key_id: str) -> tuple[int, int]:
-        """Redis's time, and how long the key has been silent (below 0: always); milliseconds."""
-        async with self._store.guard():
-            now_ms, silent_ms = await self._silence(keys=[self._store.key("used", key_id)])
-        return now_ms, silent_ms
-
-    async def _set_due(self, key_id: str, due_ms: float) -> None:
-        async with self._store.guard():
-            await self._store.client.zadd(self._retiring, {key_id: due_ms})
 
     async def _record(self, key_id: str) -> tuple[str, dict[str, str]]:
         """A key's record as it is, and its name in Redis. Raises UnknownKeyError."""
@@ -182,6 +175,17 @@ class Rotation:
             )
         self._store.changed(name)
         return bool(done)
+
+
+async def expect_silence(store: Store, silences: Mapping[str, int]) -> None:
+    """Have keys judged, by their ids, once they may have been silent for so many seconds from now.
+
+    Raises StoreUnavailable.
+    """
+    async with store.guard():
+        now, _ = await store.client.time()
+        due = {key: (now + seconds + SLACK_SECONDS) * 1000 for key, seconds in silences.items()}
+        await store.client.zadd(store.key(RETIRING), due, nx=True)
 
 
 def _check(record: KeyRecord, now: float) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from gateway.networks import network
 from gateway.store.keys import KeyRecord, UserDirectory
 from gateway.store.redis import Store
+from gateway.store.rotation import expect_silence
 from gateway.store.times import unix_seconds
 
 KEYS_A_BATCH = 500
@@ -117,6 +118,13 @@ class Transfer:
             else:
                 tally.refuse(line.number, "its id stands for another key here; give it a new one")
         outcomes = await self._write(own)
+        silences = {
+            line.fields["id"]: int(line.fields["silent_for"])
+            for line in own
+            if "silent_for" in line.fields
+        }
+        if silences:
+            await expect_silence(self._store, silences)
         for line, outcome in zip(own, outcomes, strict=True):
             if outcome in OUTCOMES:
                 setattr(tally, outcome, getattr(tally, outcome) + 1)
