@@ -153,6 +153,15 @@ class KeySettings(Model):
     """Entries that each in-process copy of Redis's data holds at most."""
 
 
+class LedgerSettings(Model):
+    enabled: Flag = True
+    """Count what each key does, by day and route."""
+    keep_days: Count = Field(default=400, ge=1, le=10_000)
+    """Days that the counts of a day are kept after it."""
+    remember: Count = Field(default=100_000, ge=1)
+    """Counts that a worker keeps while Redis is away, one for each key, day and route."""
+
+
 class TokenKey(Model):
     id: Name
     """Named in the token's header, so that secrets can be replaced one after the other."""
