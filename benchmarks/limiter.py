@@ -20,7 +20,7 @@ from itertools import cycle
 import redis
 import uvloop
 
-from gateway.limits import ClientAddresses, Limiter, Policy, limiter, ratelimit
+from gateway.limits import ClientAddresses, Limiter, Policy, courier, limiter, ratelimit
 from gateway.limits.local import LocalWindows
 from gateway.sections import ClientIpSettings, StoreSettings
 from gateway.store.redis import Store
@@ -81,12 +81,12 @@ async def measure(url: str, seconds: float) -> None:
     print(f"{'':<58}{'each':>12} {'a call':>8}  {'':>14}")
 
     worker = Limiter(UNREACHED, store)
-    limiter.RESERVED_SECONDS, limiter.RESERVED_MOST = 3600, 10**9
+    courier.RESERVED_SECONDS, limiter.RESERVED_MOST = 3600, 10**9
     reserving = Limiter(Policy("ip", 10**12, 60, 0), store)
     await asyncio.gather(reserving.admit(CLIENT), reserving.admit(CLIENT))
     synchronous("from a reservation", lambda: at_once(reserving.admit(CLIENT)), seconds)
     await reserving.close()
-    limiter.RESERVED_SECONDS, limiter.RESERVED_MOST = 0.05, 256
+    courier.RESERVED_SECONDS, limiter.RESERVED_MOST = 0.05, 256
 
     limiter.REFUSAL_TRUSTED_SECONDS = 3600
     blocking = Limiter(IP, store)
@@ -125,17 +125,19 @@ async def memory(store: Store) -> None:
     """What Redis keeps for one address whose requests came evenly over the window."""
     client = store.client
     clock = "local clock = tonumber(redis.call('GET', 'bench:clock'))\n"
-    script = client.register_script(clock + limiter.WINDOW)
+    script = client.register_script(clock + courier.WINDOW)
     print()
-    for requests in (1, 100, 1000):
-        await client.delete("gw:ip:203.0.113.9")
+    window, block = "gw:ip:{203.0.113.199}", "gw:ip:block:{203.0.113.199}"
+    policy = (1000, 60_000, IP.unit_ms, 3_600_000, 0)
+    for requests in (1, 5, 100, 1000):
+        await client.delete(window)
         for n in range(requests):
             await client.set("bench:clock", 1_800_000_000_000 + n * 60_000 // requests)
             await script(
-                keys=["gw:ip:203.0.113.9", "gw:ip:block:203.0.113.9"],
-                args=[1000, 60_000, 3_600_000, 0, 50, 1000, 1, 0, 0, 0],
+                keys=[window, block],
+                args=[50, 1000, 1, *policy, 1, 1, 1, 0, 0, 0],
             )
-        used = await client.memory_usage("gw:ip:203.0.113.9")
+        used = await client.memory_usage(window)
         print(f"{requests:>5} requests of one address in the window: {used:>6} bytes in Redis")
 
 
