@@ -14,7 +14,7 @@ Rules:
 - Nothing here lies in a space that is watched: the news of it would drown all other.
 
 Keys: `{prefix}:usage:{key id}:{day}`, `{prefix}:used:{key id}`, `{prefix}:batch:{worker}`; all
-expire. Days are UTC.
+expire. In a cluster each slot has its own `{prefix}:batch:{worker}:{{hash}}`. Days are UTC.
 
 Terms: a *tally* is what one key did on one route on one day: FIELDS.
 """
@@ -25,7 +25,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -217,18 +217,32 @@ class Ledger:
 
     async def _write(self, batch: Batch) -> None:
         now = self._monotonic()
-        arguments: list[Any] = [batch.number, MARK_SECONDS, self._keep_seconds]
-        for each in batch.hashes:
+        groups = self._store.slot_groups([each.key for each in batch.hashes]).values()
+        calls = [
+            self._call(batch.number, [batch.hashes[at] for at in group], now) for group in groups
+        ]
+        async with self._store.guard():
+            if len(calls) == 1:
+                keys, arguments = calls[0]
+                refused = await self._count(keys=keys, args=arguments)
+            else:
+                pipeline = self._store.client.pipeline(transaction=False)
+                for keys, arguments in calls:
+                    await self._count(keys=keys, args=arguments, client=pipeline)
+                refused = sum(await pipeline.execute())
+        self._tallies -= sum(each.tallies for each in batch.hashes)
+        if refused:
+            self.dropped += refused
+            logger.error("Redis refused %d additions to the ledger of usage", refused)
+
+    def _call(self, number: int, hashes: Sequence[Hash], now: float) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of count.lua."""
+        arguments: list[Any] = [number, MARK_SECONDS, self._keep_seconds]
+        for each in hashes:
             use = each.use
             last = ("", "") if use is None else (round((now - use.last) * 1000), use.address)
             arguments += (*last, len(each.adds))
             for addition in each.adds.items():
                 arguments += addition
-        async with self._store.guard():
-            refused = await self._count(
-                keys=[self._mark, *(each.key for each in batch.hashes)], args=arguments
-            )
-        self._tallies -= sum(each.tallies for each in batch.hashes)
-        if refused:
-            self.dropped += refused
-            logger.error("Redis refused %d additions to the ledger of usage", refused)
+        mark = f"{self._mark}:{{{hashes[0].key}}}" if self._store.spread else self._mark
+        return [mark, *(each.key for each in hashes)], arguments
