@@ -84,7 +84,8 @@ class AdminSettings(Model):
 
 class StoreSettings(Model):
     url: StoreUrl = Field(default="memory://", repr=False)
-    """memory:// (for trying out), redis://, rediss://, unix:// or redis+sentinel://."""
+    """memory:// (for trying out), redis://, unix://, redis+sentinel:// or redis+cluster://; by TLS
+    rediss://, rediss+sentinel:// or rediss+cluster://."""
     prefix: Name = "gw"
     """Begins the name of every key in Redis."""
     timeout: Number = Field(default=0.05, gt=0)

@@ -12,7 +12,6 @@ given: it could be a secret in the wrong place.
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 
 from gateway.admin import arguments as given
@@ -21,7 +20,7 @@ from gateway.errors import StoreUnavailable
 from gateway.identity.users import UserExistsError, Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
-from gateway.store.barrier import acknowledged
+from gateway.store.barrier import Barriers
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
@@ -114,16 +113,15 @@ class Operation:
                 raise BadArgument(f"{name} is missing")
         if not self.acknowledged:
             return await self.work(context, **parsed)
-        began = monotonic()
-        with context.store.noting() as written:
+        async with Barriers(context.store) as barriers:
             result = await self.work(context, **parsed)
-        try:
-            return {**result, **(await acknowledged(context.store, written, began)).shown()}
-        except StoreUnavailable:
-            raise Refused(
-                "it is done, but who has heard of it could not be asked: the store went away; "
-                "the same command asks again"
-            ) from None
+            try:
+                return {**result, **(await barriers.passed()).shown()}
+            except StoreUnavailable:
+                raise Refused(
+                    "it is done, but who has heard of it could not be asked: the store went away; "
+                    "the same command asks again"
+                ) from None
 
 
 async def issue_key(

@@ -26,6 +26,7 @@ GROUPS = {
     "users": "Create, list and show users; end their tokens.",
     "vault": "Register, show and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",
+    "store": "Check the Redis that the settings name.",
     "demo": "Run the whole product here, with lines to try.",
 }
 

@@ -65,7 +65,7 @@ def store_failures(settings: "Settings", operation: str) -> Iterator[None]:
     """What an operation on the store raises, as the Failure that tells it."""
     from gateway.admin.operations import BadArgument, Refused  # noqa: PLC0415  # as above
     from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
-    from gateway.store.redis import where  # noqa: PLC0415
+    from gateway.store.topology import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
     logging.getLogger("gateway").addHandler(logging.NullHandler())

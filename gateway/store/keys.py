@@ -163,10 +163,9 @@ class Keys:
         sha256_hex = digest(key)
         fields = {name: value for name, value in record.shown().items() if value is not None}
         async with self._store.guard():
-            pipeline = self._store.client.pipeline(transaction=True)
-            pipeline.hset(self._name(sha256_hex), mapping=fields)
-            pipeline.set(self._store.key("keyid", record.id), sha256_hex)
-            await pipeline.execute()
+            # In this order: cut off in between, it is no key, and not one that can't be revoked.
+            await self._store.client.set(self._store.key("keyid", record.id), sha256_hex)
+            await self._store.client.hset(self._name(sha256_hex), mapping=fields)
         self._store.changed(self._name(sha256_hex))
         return record, key
 
@@ -209,11 +208,11 @@ class Keys:
     async def revoke(self, key_id: str) -> KeyRecord:
         """From now on the key opens nothing. Again: nothing changes. Raises UnknownKeyError."""
         async with self._store.guard():
-            sha256_hex = await self._revoke(
-                keys=[self._store.key("keyid", key_id)],
-                args=[self._name(""), key_id, iso_utc(self._clock())],
+            sha256_hex = await self._store.client.get(self._store.key("keyid", key_id))
+            revoked = sha256_hex is not None and await self._revoke(
+                keys=[self._name(sha256_hex)], args=[key_id, iso_utc(self._clock())]
             )
-        if sha256_hex is None:
+        if not revoked:
             raise UnknownKeyError(f"there is no key {key_id}")
         self._store.changed(self._name(sha256_hex))
         return await self.show(key_id)
