@@ -212,8 +212,8 @@ async def test_a_batch_that_is_sent_again_counts_once(ledger, usage, clock):
     count(ledger, clock)
     call, lost = ledger._count, []
 
-    async def lose_the_answer(**arguments: Any) -> Any:
-        await call(**arguments)
+    async def lose_the_answer(*arguments: Any) -> Any:
+        await call(*arguments)
         lost.append(arguments)
         raise ConnectionResetError
 

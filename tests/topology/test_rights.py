@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from clusters import Cluster
+from exchanges import exchange
 from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, open_context
-from gateway.sections import StoreSettings, VaultKey, VaultSettings
+from gateway.sections import LedgerSettings, StoreSettings, VaultKey, VaultSettings
 from gateway.settings import Settings
 from gateway.store.check import check
+from gateway.store.ledger import Ledger
 from gateway.store.rights import DATA, LAST, acl_line
 
 PASSWORD = "a-password-of-the-gateways-user"
@@ -92,8 +94,18 @@ async def use_everything(context: Context) -> None:
 
     issued = await do("keys.issue", user=42, name="laptop")
     await do("keys.show", id=issued["id"])
+    silent = {"overlap": "7d", "when_silent": "30s"}
+    new = await do("keys.rotate", id=issued["id"], **silent)
+    await context.store.client.zadd("gw:retiring", {issued["id"]: 1})
+    await context.rotation.judge()
+    assert (await do("keys.show", id=issued["id"]))["revoked_at"] is not None
+    ledger = Ledger(context.store, LedgerSettings())
+    used = exchange("GET", "/")
+    ledger.count(used, new["id"], 0.0)
+    await ledger.flush()
+    assert (await do("keys.usage", id=new["id"]))["requests"] == 1
     await do("keys.revoke", id=issued["id"])
-    assert len(await do("keys.list")) == 1
+    assert len(await do("keys.list")) == 2
     await do("plans.set", user=42, plan="standard", until="2027-01-01")
     await do("plans.set", user=42, plan="standard")
     await do("users.create", email="jane@example.com")
