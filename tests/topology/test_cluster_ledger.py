@@ -1,4 +1,4 @@
-"""The ledger of usage and the rotation of keys, on a cluster."""
+"""The ledger of usage where its hashes lie on several nodes."""
 
 from typing import Any
 
@@ -7,12 +7,9 @@ from clusters import Cluster
 from exchanges import exchange
 
 from gateway.errors import StoreUnavailable
-from gateway.identity.users import Users
-from gateway.sections import KeySettings, LedgerSettings
-from gateway.store.keys import Keys
+from gateway.sections import LedgerSettings
 from gateway.store.ledger import HASHES_A_BATCH, Ledger
 from gateway.store.redis import Store
-from gateway.store.rotation import Rotation
 from gateway.store.usage import Usage
 
 KEY_IDS = [f"k_{number}" for number in range(HASHES_A_BATCH)]  # two hashes each
@@ -83,15 +80,3 @@ async def test_a_name_that_no_mark_can_share_a_slot_with_holds_up_nobody(store: 
     assert await counted(store) == {1}
     assert (ledger.dropped, ledger._tallies) == (2, 0)
     assert (await Usage(store).last("k{odd"))["requests"] == 1
-
-
-async def test_a_key_is_rotated_and_falls_silent(store: Store):
-    keys = Keys(store, KeySettings(), Users(store, KeySettings()))
-    rotation = Rotation(store, keys)
-    first, _ = await keys.issue(42)
-    old, new, _ = await rotation.rotate(first.id, 86_400, 3600)
-    assert old.replaced_by == new.id
-    await store.client.zincrby("gw:retiring", -86_400_000, first.id)
-    await rotation.judge()
-    assert (await keys.show(first.id)).revoked_at is not None
-    assert (await keys.show(new.id)).revoked_at is None
