@@ -178,8 +178,12 @@ class Ledger:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self.flush()
+            except StoreUnavailable:
+                pass
+            except Exception:
+                logger.exception("the ledger of usage could not be written")
 
     def _turn_day(self) -> None:
         now = self._clock()
@@ -199,6 +203,10 @@ class Ledger:
 
     def _hashes(self, key_id: str, day: str, use: Use) -> Iterator[Hash]:
         requests = sum(tally[0] for tally in use.tallies.values())
+        if self._store.spread and "}" in key_id:  # no mark could share its slot
+            self._tallies -= len(use.tallies)
+            self.dropped += requests
+            return
         yield Hash(self._store.key("used", key_id), {"requests": requests}, 0, use)
         adds = {
             f"{name}:{route}": count
@@ -216,27 +224,27 @@ class Ledger:
             self._batch = None
 
     async def _write(self, batch: Batch) -> None:
-        now = self._monotonic()
-        groups = self._store.slot_groups([each.key for each in batch.hashes]).values()
         calls = [
-            self._call(batch.number, [batch.hashes[at] for at in group], now) for group in groups
+            self._call(batch.number, [batch.hashes[at] for at in group])
+            for group in self._store.slot_groups([each.key for each in batch.hashes]).values()
         ]
         async with self._store.guard():
             if len(calls) == 1:
-                keys, arguments = calls[0]
-                refused = await self._count(keys=keys, args=arguments)
+                answers = [await self._count(*calls[0])]
             else:
                 pipeline = self._store.client.pipeline(transaction=False)
                 for keys, arguments in calls:
-                    await self._count(keys=keys, args=arguments, client=pipeline)
-                refused = sum(await pipeline.execute())
+                    await self._count(keys, arguments, client=pipeline)
+                answers = await pipeline.execute()
         self._tallies -= sum(each.tallies for each in batch.hashes)
-        if refused:
+        if refused := sum(answers):
             self.dropped += refused
             logger.error("Redis refused %d additions to the ledger of usage", refused)
 
-    def _call(self, number: int, hashes: Sequence[Hash], now: float) -> tuple[list[str], list[Any]]:
-        """Keys and arguments of count.lua."""
+    def _call(self, number: int, hashes: Sequence[Hash]) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of count.lua. In a cluster, the mark shares the slot of the hashes."""
+        mark = f"{self._mark}:{{{hashes[0].key}}}" if self._store.spread else self._mark
+        now = self._monotonic()
         arguments: list[Any] = [number, MARK_SECONDS, self._keep_seconds]
         for each in hashes:
             use = each.use
@@ -244,5 +252,4 @@ class Ledger:
             arguments += (*last, len(each.adds))
             for addition in each.adds.items():
                 arguments += addition
-        mark = f"{self._mark}:{{{hashes[0].key}}}" if self._store.spread else self._mark
         return [mark, *(each.key for each in hashes)], arguments
