@@ -1,0 +1,330 @@
+"""What the limits cost: throughput beside no limits, calls to Redis, memory in Redis, a 429's price.
+
+    make bench-limits      (or: .venv/bin/python benchmarks/limits.py [--rounds 5] [--seconds 3])
+
+A public route on one worker, asked for by 1, 100 and 100,000 addresses in turn (`X-Forwarded-For`
+from a trusted proxy, which wrk is), with the limiter on a real Redis and, on another gateway with
+all else alike, with `rate_limit: {enabled: false}`. Here the limit is so far away that nobody is
+refused. A third gateway has the shipped limit: there one address is blocked, and the speed of its
+429s is compared with that of the public route's 200s. One core carries the gateways, of which one
+at a time has something to do; the other carries wrk, the backend (nginx) and Redis.
+
+Measurements are interleaved, and a round's two follow each other: what counts is the median of the
+rounds' ratios. Memory is what MEMORY USAGE says of all keys of one address, with clocks that are
+set: a busy address has sent all that the shipped limit allows.
+
+Exits with 1 when a target is missed. Everything listens on 127.0.0.1, is bounded in time, and is
+ended by its process id.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from throughput import (
+    BODY_BYTES,
+    CONNECTIONS,
+    folder_with_answer,
+    free_port,
+    nginx_server,
+    redis_server,
+    require_programs,
+    serving,
+    wait_for,
+    wrk,
+)
+
+from gateway.limits import Limiter, Policy, limiter
+from gateway.sections import StoreSettings
+from gateway.store.redis import Store
+
+sys.path.append(str(Path(__file__).parents[1] / "tests/limits"))
+
+from limits_clock import CLOCK, Clock, landed  # noqa: E402
+
+THROUGHPUT_TARGET, BLOCKED_TARGET = 0.85, 1.0
+QUIET_BYTES, BUSY_BYTES = 200, 700
+SHIPPED = Policy("ip", 1000, 60, 3600)
+CLIENT = "203.0.113.77"
+STEP_SECONDS = 0.05  # how often busy workers give back what they have reserved
+ADDRESSES = """
+local requests, at = {}, 0
+function init()
+  for n = 0, COUNT - 1 do
+    local address = string.format("10.%d.%d.%d", n / 65536, n / 256 % 256, n % 256)
+    requests[n + 1] = wrk.format("GET", nil, {["X-Forwarded-For"] = address})
+  end
+end
+function request()
+  at = at % COUNT + 1
+  return requests[at]
+end
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    folder: Path
+    ports: dict[str, int]  # of the gateways, by what they do
+    workers: dict[str, int]  # their process ids
+
+    def ask(self, gateway: str, addresses: int, seconds: int) -> tuple[int, int, float]:
+        """As `wrk`, from so many addresses in turn."""
+        script = self.folder / "addresses.lua"
+        script.write_text(ADDRESSES.replace("COUNT", str(addresses)))
+        url = f"http://127.0.0.1:{self.ports[gateway]}/klines"
+        return wrk(url, seconds, "-s", str(script))
+
+
+@dataclass
+class Spent:
+    """Of Redis, on the limiter's behalf."""
+
+    calls: int = 0
+    microseconds: float = 0.0
+    requests: int = 0
+
+    @classmethod
+    def until_now(cls, client: redis.Redis) -> "Spent":
+        stats: Any = client.info("commandstats")
+        calls = [stats.get(f"cmdstat_{name}", {}) for name in ("eval", "evalsha")]
+        return cls(
+            sum(each.get("calls", 0) for each in calls), sum(each.get("usec", 0) for each in calls)
+        )
+
+    def add(self, before: "Spent", after: "Spent", requests: int) -> None:
+        self.calls += after.calls - before.calls
+        self.microseconds += after.microseconds - before.microseconds
+        self.requests += requests
+
+    def __str__(self) -> str:
+        return (
+            f"{self.calls / self.requests:.3f} calls and "
+            f"{self.microseconds / self.requests:.1f} µs of Redis for a request"
+        )
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def worker_of(pid: int) -> int:
+    (worker,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(worker)
+
+
+def measured(
+    stage: Stage, gateway: str, addresses: int, seconds: int, *, refusals: bool
+) -> tuple[int, float, float]:
+    """How many requests, all admitted or all refused; how many a second; CPU seconds of each."""
+    before = cpu_seconds(stage.workers[gateway])
+    requests, failed, rate = stage.ask(gateway, addresses, seconds)
+    if failed != (requests if refusals else 0):
+        raise SystemExit(f"{gateway}: {failed} of {requests} were no 200")
+    return requests, rate, (cpu_seconds(stage.workers[gateway]) - before) / requests
+
+
+def compare(
+    stage: Stage,
+    client: redis.Redis,
+    label: str,
+    sides: tuple[tuple[str, bool], tuple[str, bool]],
+    addresses: int,
+    options: argparse.Namespace,
+    target: float,
+) -> bool:
+    """Is the first side's speed at least `target` times the other's? Prints a row."""
+    ratios, rates, cpus, spent = [], [], [], Spent()
+    for at in range(options.rounds):
+        pair, cpu = {}, {}
+        for side in sides if at % 2 else sides[::-1]:
+            gateway, refusals = side
+            before = Spent.until_now(client)
+            requests, pair[side], cpu[side] = measured(
+                stage, gateway, addresses, options.seconds, refusals=refusals
+            )
+            if side == sides[0]:
+                spent.add(before, Spent.until_now(client), requests)
+        rates.append([pair[side] for side in sides])
+        cpus.append([cpu[side] for side in sides])
+        ratios.append(rates[-1][0] / rates[-1][1])
+    one, other = (statistics.median(column) for column in zip(*rates, strict=True))
+    one_cpu, other_cpu = (statistics.median(column) * 1e6 for column in zip(*cpus, strict=True))
+    ratio = statistics.median(ratios)
+    spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+    print(f"{verdict(ratio >= target)} {label:<22} {one:>9,.0f} {other:>9,.0f}", end="")
+    print(f"   {ratio:.2f} (at least {target:.2f}; {spread})", end="")
+    print(f"   {one_cpu:5.1f} {other_cpu:5.1f} {other_cpu / one_cpu:.2f}   {spent}", flush=True)
+    return ratio >= target
+
+
+def verdict(holds: bool) -> str:  # noqa: FBT001
+    return "ok  " if holds else "NOT "
+
+
+def speeds(stage: Stage, client: redis.Redis, options: argparse.Namespace) -> bool:
+    print(f"public route, {BODY_BYTES} B, {CONNECTIONS} connections; requests per second, medians")
+    print(f"     {'':<22} {'limited':>9} {'without':>9}   ratio")
+    met = True
+    for addresses in (1, 100, 100_000):
+        label = f"{addresses:,} address{'es' if addresses > 1 else ''}"
+        sides = (("limited", False), ("unlimited", False))
+        met &= compare(stage, client, label, sides, addresses, options, THROUGHPUT_TARGET)
+    print(f"     {'':<22} {'its 429s':>9} {'the 200s':>9}")
+    sides = (("shipped", True), ("limited", False))
+    return met & compare(stage, client, "1 blocked", sides, 1, options, BLOCKED_TARGET)
+
+
+# Memory.
+
+
+async def bytes_of(store: Store, bucket: str) -> int:
+    """What Redis spends on all keys of a bucket; each must expire."""
+    total = 0
+    async for keys in store.scan(f"*{bucket}*"):
+        for key in keys:
+            total += await store.client.memory_usage(key)
+            if await store.client.pttl(key) < 0:
+                raise SystemExit("a key of the limiter does not expire")
+    return total
+
+
+Pattern = Callable[[int], list[tuple[float, int]]]  # of so many requests: (second, how many) ...
+
+
+def evenly(requests: int) -> list[tuple[float, int]]:
+    return [(at * 60 / requests, 1) for at in range(requests)]
+
+
+def in_bursts(requests: int) -> list[tuple[float, int]]:
+    """Twenty a burst, as a page that loads."""
+    return [(at * 60 / (requests / 20), 20) for at in range(requests // 20)]
+
+
+def at_once(requests: int) -> list[tuple[float, int]]:
+    return [(0.0, requests)]
+
+
+MEMORY: tuple[tuple[str, Pattern, int, int, int], ...] = (
+    ("1 request", at_once, 1, 1, QUIET_BYTES),
+    ("10 requests, evenly", evenly, 10, 1, QUIET_BYTES),
+    ("60 requests, evenly", evenly, 60, 4, QUIET_BYTES),
+    ("1,000 requests, evenly, one worker", evenly, 1000, 1, BUSY_BYTES),
+    ("1,000 requests, evenly, four workers", evenly, 1000, 4, BUSY_BYTES),
+    ("1,000 requests, in bursts, four workers", in_bursts, 1000, 4, BUSY_BYTES),
+    ("1,000 requests at once", at_once, 1000, 4, BUSY_BYTES),
+    ("1,001 requests: blocked", at_once, 1001, 4, BUSY_BYTES),
+)
+
+
+async def memory(url: str) -> bool:
+    store = await Store.open(StoreSettings(url=url, timeout=2.0))
+    limiter.CLOCK = CLOCK
+    clock = Clock()
+    await clock.drive(store)
+    met = True
+    print("\nbytes in Redis of an address in the window, all of its keys; the most at any moment")
+    for number, (label, pattern, requests, workers, target) in enumerate(MEMORY):
+        bucket = f"203.0.113.{number}"
+        most = await most_bytes(store, clock, bucket, pattern(requests), workers)
+        print(f"{verdict(most <= target)} {label:<42} {most:>6} (at most {target})")
+        met &= most <= target
+    limiter.CLOCK = genuine = CLOCK_OF_REDIS
+    assert genuine
+    short = Limiter(Policy("short", 100, 1, 1), store)
+    names = [f"10.1.{n >> 8}.{n & 255}" for n in range(5000)]
+    await asyncio.gather(*(short.admit(name) for name in names))
+    await short.close()
+    there, began = await remaining_keys(store), time.monotonic()
+    while left := await remaining_keys(store):
+        if time.monotonic() - began > 10:
+            break
+        await asyncio.sleep(0.05)
+    print(f"{verdict(not left)} keys of 5,000 addresses: {there:,}; {left:,} when idle", end="")
+    print(f" for their window of 1 s (after {time.monotonic() - began:.1f} s)")
+    await store.close()
+    return met and not left
+
+
+async def remaining_keys(store: Store) -> int:
+    number = 0
+    async for keys in store.scan("*short*10.1.*"):
+        number += len(set(keys))
+    return number
+
+
+CLOCK_OF_REDIS = limiter.CLOCK
+
+
+async def most_bytes(
+    store: Store, clock: Clock, bucket: str, pattern: list[tuple[float, int]], workers: int
+) -> int:
+    """Let workers take turns with what the pattern says; the most that Redis held."""
+    limiters = [Limiter(SHIPPED, store, clock=clock) for _ in range(workers)]
+    began, most = clock.ms, 0
+    for turn, (second, number) in enumerate(pattern):
+        while (behind := began + second * 1000 - clock.ms) > 0:
+            await clock.advance(min(round(behind) or 1, round(STEP_SECONDS * 1000)))
+            for each in limiters:
+                each._give_back()
+            await landed(*limiters)
+        worker = limiters[turn % workers]
+        await asyncio.gather(*(worker.admit(bucket) for _ in range(number)))
+        if turn % 50 == 0 or turn == len(pattern) - 1:
+            most = max(most, await bytes_of(store, bucket))
+    for each in limiters:
+        await each.close()
+    return max(most, await bytes_of(store, bucket))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    options = parser.parse_args()
+    require_programs()
+    with folder_with_answer() as folder:
+        sys.exit(not measure(folder, options))
+
+
+def measure(folder: Path, options: argparse.Namespace) -> bool:
+    backend, redis_port = free_port(), free_port()
+    limits = {
+        "limited": "{requests: 1000000000}",
+        "unlimited": "{enabled: false}",
+        "shipped": "{}",
+    }
+    stage = Stage(folder, {name: free_port() for name in limits}, {})
+    with ExitStack() as stack:
+        stack.enter_context(redis_server(folder, redis_port))
+        stack.enter_context(nginx_server(folder, "backend", backend))
+        for name, limit in limits.items():
+            config = f"""
+listen: {{host: 127.0.0.1, port: {stage.ports[name]}}}
+admin: {{port: {free_port()}}}
+store: {{url: "redis://127.0.0.1:{redis_port}/0", prefix: {name}}}
+client_ip: {{trusted_proxies: [127.0.0.0/8]}}
+rate_limit: {limit}
+"""
+            arbiter = stack.enter_context(serving(folder, name, config, backend))
+            wait_for(f"http://127.0.0.1:{stage.ports[name]}/health")
+            stage.workers[name] = worker_of(arbiter)
+            stage.ask(name, 1, 1)  # which blocks its address where the limit is the shipped one
+        with redis.Redis(port=redis_port) as client:
+            met = speeds(stage, client, options)
+            client.flushall()
+        return asyncio.run(memory(f"redis://127.0.0.1:{redis_port}/1")) and met
+
+
+if __name__ == "__main__":
+    main()
