@@ -15,7 +15,7 @@ SWEPT_PER_REQUEST = 2
 
 
 class Log:
-    """One bucket: runs of requests as time (ms), number, time, number, … and their sum."""
+    """One bucket: runs of requests as time (ms), what they cost, time, … and the sum of that."""
 
     __slots__ = ("blocked_until", "count", "runs")
 
@@ -32,13 +32,21 @@ class Log:
             at += 2
         del runs[:at]
 
-    def add(self, now: int) -> None:
+    def add(self, now: int, cost: int) -> None:
         runs = self.runs
-        self.count += 1
+        self.count += cost
         if runs and runs[-2] == now:
-            runs[-1] += 1
+            runs[-1] += cost
         else:
-            runs.extend((now, 1))
+            runs.extend((now, cost))
+
+    def frees(self, needed: int) -> int | None:
+        """The time (ms) of the run with whose end `needed` is free; None: there is not so much."""
+        for at in range(0, len(self.runs), 2):
+            needed -= self.runs[at + 1]
+            if needed <= 0:
+                return self.runs[at]
+        return None
 
 
 class LocalWindows:
@@ -59,7 +67,7 @@ class LocalWindows:
     def __len__(self) -> int:
         return len(self._logs)
 
-    def admit(self, bucket: str, seconds: float) -> Decision:
+    def admit(self, bucket: str, seconds: float, cost: int = 1) -> Decision:
         """Count one request at `seconds` of a monotonic clock, and decide on it."""
         now = round(seconds * 1000)
         log = self._logs.get(bucket)
@@ -71,14 +79,15 @@ class LocalWindows:
         if log.blocked_until > now:
             return self._refusal(log.blocked_until - now, blocked=True)
         log.drop_before(now - self._window)
-        if log.count < self._requests:
-            log.add(now)
+        if log.count + cost <= self._requests:
+            log.add(now, cost)
             reset = _seconds(log.runs[0] + self._window - now)
             return Decision(self._policy, True, self._requests - log.count, reset, False, 0)
         if self._block:
             log.blocked_until = now + self._block
             return self._refusal(self._block, blocked=False)
-        return self._refusal(log.runs[0] + self._window - now, blocked=False)
+        frees = log.frees(log.count + cost - self._requests)
+        return self._refusal((now if frees is None else frees) + self._window - now, blocked=False)
 
     def forget(self, bucket: str) -> None:
         """Drop a bucket's window and block."""

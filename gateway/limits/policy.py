@@ -1,16 +1,24 @@
 """What a limit allows, what was decided about one request, and how clients are told of both.
 
-Terms: a *bucket* is what a policy counts by (an address, or a network); a *window* slides, it is
-the last `window` seconds; a *block* refuses a bucket for a while because it exceeded its limit.
+Terms: a *subject* is what a policy counts by: an address (or network), a user, a key, a route; a
+*bucket* is one of them under one policy; a *window* slides, it is the last `window` seconds; a
+*block* refuses a bucket for a while because it exceeded its limit. A request *costs* units of a
+policy's `requests`: one, unless its route says otherwise.
 The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-# It stands in a header's string and in Redis keys. A name of hexadecimal digits alone could be the
-# first group of an IPv6 address there: `gw:ip:{name}:{bucket}` must not be some `gw:ip:{bucket}`.
-NAME = re.compile(r"(?![0-9a-f]+\Z)[A-Za-z][A-Za-z0-9._-]{0,63}").fullmatch
+Per = Literal["ip", "user", "key", "route"]
+
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,95}").fullmatch  # in a header's string, in Redis keys
+# Up to so many requests the times in a window's log are exact; of more they are kept in so many
+# units, so that 1000 fit into 500 bytes; a unit is how long who is at the limit may have to wait.
+EXACT_REQUESTS = 128
+UNITS_A_WINDOW = 300
+LONGEST_UNIT_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +32,20 @@ class Policy:
     requests: int
     window: int = 60
     block: int = 0
+    per: Per = "ip"
 
     def __post_init__(self) -> None:
-        if not NAME(self.name) or self.name == "block":
+        if not NAME(self.name):
             raise ValueError(f"not a name for a policy: {self.name!r}")
         if self.requests < 1 or self.window < 1 or self.block < 0:
             raise ValueError(f"policy {self.name}: requests and window from 1, block from 0")
+
+    @property
+    def unit_ms(self) -> int:
+        """In what units the times of its windows are kept."""
+        if self.requests <= EXACT_REQUESTS:
+            return 1
+        return min(-(-self.window * 1000 // UNITS_A_WINDOW), LONGEST_UNIT_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +74,6 @@ class Counts:
     refused: int = 0  # for exceeding the limit
     blocked: int = 0  # for having exceeded it before
     degraded: int = 0  # of all these, decided without Redis
-    batches: int = 0  # calls to Redis
 
 
 def policy_header(policy: Policy) -> str:

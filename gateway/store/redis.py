@@ -12,7 +12,7 @@ Terms: *topology*: one server, or several behind Sentinels, which name the one t
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -140,6 +140,10 @@ class Store:
         """Lua as a function of keys and arguments, to be awaited within `guard()`."""
         script: Script = self.client.register_script(text)
         return script
+
+    def slot_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
+        """The positions of `keys`, grouped so that one script call may take all keys of a group."""
+        return {"": range(len(keys))}
 
     def changed(self, *keys: str) -> None:
         """Forget what is remembered of these keys, by whole names: this process wrote to them.

@@ -3,10 +3,10 @@
 import pytest
 from limits_clock import CLOCK, Clock
 
-from gateway.limits import limiter
+from gateway.limits import courier
 
 
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
-    monkeypatch.setattr(limiter, "CLOCK", CLOCK)
+    monkeypatch.setattr(courier, "CLOCK", CLOCK)
     return Clock()
