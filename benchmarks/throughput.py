@@ -25,6 +25,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
 PROXY_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 32
 BODY_BYTES = 1500
@@ -89,9 +93,16 @@ def process(
             child.wait(10)
 
 
-def redis_server(folder: Path, port: int) -> contextlib.AbstractContextManager[int]:
+@contextlib.contextmanager
+def redis_server(folder: Path, port: int) -> Iterator[redis.Redis]:
+    """A client of a Redis that answers."""
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    return process(LOAD_CORE, *command, log=folder / "redis.log")
+    with (
+        process(LOAD_CORE, *command, log=folder / "redis.log"),
+        redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100)) as client,
+    ):
+        client.ping()
+        yield client
 
 
 def nginx_server(
@@ -166,15 +177,15 @@ def main() -> None:
 
 
 def measure(folder: Path, rounds: int, seconds: int) -> None:
-    backend, nginx, redis, gateway, admin = (free_port() for _ in range(5))
+    backend, nginx, redis_port, gateway, admin = (free_port() for _ in range(5))
     config = f"""
 listen: {{host: 127.0.0.1, port: {gateway}}}
 admin: {{port: {admin}}}
-store: {{url: "redis://127.0.0.1:{redis}/0"}}
+store: {{url: "redis://127.0.0.1:{redis_port}/0"}}
 rate_limit: {{requests: 1000000000}}
 """
     with (
-        redis_server(folder, redis),
+        redis_server(folder, redis_port),
         nginx_server(folder, "backend", backend),
         nginx_server(folder, "proxy", nginx, PROXY, backend=backend, core=PROXY_CORE),
         serving(folder, "gateway", config, backend),

@@ -152,9 +152,7 @@ class Courier:
     def _collect(self) -> list[Question]:
         askers, self._asking = self._asking | self._lent, {}
         questions = [question for asker in askers for question in asker.questions()]
-        self._lent = {
-            asker: None for asker in self._lent if asker.reservations_end is not None
-        }
+        self._lent = {asker: None for asker in self._lent if asker.reservations_end is not None}
         return questions
 
     async def _carry(self, questions: list[Question]) -> None:

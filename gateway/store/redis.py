@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from fakeredis import FakeAsyncRedis, FakeServer
@@ -31,6 +31,7 @@ from gateway.sections import StoreSettings
 from gateway.store.changes import Changes
 from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
 from gateway.store.patience import Patience
+from gateway.store.script import PooledScript, Script
 
 logger = logging.getLogger("gateway.store")
 
@@ -40,12 +41,6 @@ CONNECTIONS = 16  # per process: beyond that, waiting is cheaper than connecting
 SENTINEL_SECONDS = 0.2  # for one Sentinel's answer, so that a hung one leaves time for the next
 SENTINEL_PORT = 26379
 KEYS_A_SCAN = 500
-
-
-class Script(Protocol):
-    """A Lua script that Redis knows by its hash; it is sent once."""
-
-    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
 
 
 class Store:
@@ -138,6 +133,8 @@ class Store:
 
     def script(self, text: str) -> Script:
         """Lua as a function of keys and arguments, to be awaited within `guard()`."""
+        if isinstance(self.client, Redis) and not self.embedded:
+            return PooledScript(self.client, text)
         script: Script = self.client.register_script(text)
         return script
 

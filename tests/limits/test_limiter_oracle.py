@@ -89,7 +89,7 @@ async def test_a_client_at_a_steady_990_a_minute_over_four_workers_is_never_refu
         worker = workers[number % 4]
         asked = asyncio.ensure_future(worker.admit(CLIENT))
         for each in workers:
-            each._give_back()
+            each.courier.give_back()
         await landed(*workers)
         assert asked.done(), f"the request {number} waits"
         assert asked.result().admitted, f"the request {number} was refused"
