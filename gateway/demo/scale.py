@@ -41,6 +41,7 @@ LOUD = ("203.0.113.1", "203.0.113.2", "203.0.113.3")
 AT_ONCE = 48  # requests
 LOUD_AT_ONCE = 12  # of these, of one client beside others
 LEAST_SECONDS = 1.0
+KILL_AFTER_SECONDS = 0.2  # of traffic
 RECOVERY_SECONDS = 15.0
 # Seconds of each step, of all. Starting, killing and failing over come on top.
 ONE, HUNDRED, ALL, KILLED, MOVED, AFTER = 0.1, 0.12, 0.46, 0.14, 0.1, 0.08
@@ -77,7 +78,7 @@ async def _run(seconds: float, console: Console, *, as_json: bool) -> int:
             await _redis_moved(stage)
             await _afterwards(stage)
     differences = ledger.differences()
-    problems = [f"{row.step}: {row.problem}" for row in board.rows if row.problem]
+    problems = [f"{row.title.strip()}: {row.problem}" for row in board.rows if row.problem]
     problems += [f"{number} requests {what}" for what, number in differences.items() if number]
     totals = {
         "sent": len(ledger.told),
@@ -88,7 +89,7 @@ async def _run(seconds: float, console: Console, *, as_json: bool) -> int:
         "seen by the backend": sum(seen > 0 for seen in ledger.seen),
     }
     if as_json:
-        rows = [{**asdict(row), "lost": row.lost, "problem": row.problem} for row in board.rows]
+        rows = [{**asdict(row), "step": row.title, "lost": row.lost} for row in board.rows]
         print(json.dumps({"steps": rows, "totals": totals, "problems": problems}))
     else:
         _say_end(console, totals, problems)
@@ -137,7 +138,7 @@ async def _traffic(
 
 
 async def _one_client(stage: Stage) -> None:
-    row = Row("one client, hammering", 1, most=REQUESTS, least=REQUESTS)
+    row = Row("1 client, hammering", 1, most=REQUESTS, least=REQUESTS)
     with stage.board.step(row):
         seconds = stage.lasting(ONE)
         await _traffic(stage, row, repeat(LOUD[0]), seconds, at_least=ENOUGH)
@@ -145,7 +146,7 @@ async def _one_client(stage: Stage) -> None:
 
 async def _many_clients(stage: Stage) -> None:
     for network, (number, share) in enumerate(((100, HUNDRED), (100_000, ALL))):
-        row = Row(f"{number:,} clients", number)
+        row = Row("", number)
         most = number * QUIET if number == 100 else number
         with stage.board.step(row):
             clients = addresses(network, number)
@@ -153,13 +154,13 @@ async def _many_clients(stage: Stage) -> None:
 
 
 async def _gateway_killed(stage: Stage) -> None:
-    quiet = Row("one of two gateways killed", 10_000)
-    loud = Row("  and one client, hammering", 1, most=REQUESTS + WORKERS * RESERVED, least=REQUESTS)
+    quiet = Row("a gateway killed", 10_000)
+    loud = Row("  1 client, hammering", 1, most=REQUESTS + WORKERS * RESERVED, least=REQUESTS)
     seconds = stage.lasting(KILLED)
     with stage.board.step(quiet, loud):
         traffic = asyncio.create_task(_both(stage, quiet, loud, LOUD[1], seconds, network=2))
         try:
-            await asyncio.sleep(seconds / 4)
+            await asyncio.sleep(KILL_AFTER_SECONDS)
             await stage.gateways.kill(0)
         finally:
             await traffic
@@ -167,9 +168,9 @@ async def _gateway_killed(stage: Stage) -> None:
 
 
 async def _redis_moved(stage: Stage) -> None:
-    quiet = Row("Redis killed, its replica promoted", 10_000)
+    quiet = Row("Redis killed, failover", 10_000)
     # While Redis is away each gateway's workers share a limit, and then Redis counts its own.
-    loud = Row("  and one client, hammering", 1, most=(GATEWAYS + 1) * REQUESTS, least=REQUESTS)
+    loud = Row("  1 client, hammering", 1, most=(GATEWAYS + 1) * REQUESTS, least=REQUESTS)
     await stage.redis.replicated()
     with stage.board.step(quiet, loud):
         failover = asyncio.create_task(stage.redis.fail_over())
@@ -181,7 +182,7 @@ async def _redis_moved(stage: Stage) -> None:
 
 async def _afterwards(stage: Stage) -> None:
     """What Redis knew before it died, its replica knows: who was blocked is still blocked."""
-    quiet, loud = Row("afterwards", 100), Row("  and the very first client", 1, most=0)
+    quiet, loud = Row("afterwards", 100), Row("  the very first client", 1, most=0)
     with stage.board.step(quiet, loud):
         await _both(stage, quiet, loud, LOUD[0], stage.lasting(AFTER), network=4)
 

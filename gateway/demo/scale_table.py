@@ -20,7 +20,7 @@ TIMES_A_SECOND = 4
 class Row:
     """Clients of one kind in one step, what became of their requests, and what was promised."""
 
-    step: str
+    step: str  # empty: it is known by the number of its clients
     clients: int  # that take turns
     most: int | None = None  # that may be admitted; None: all
     least: int = 0  # that must be, when that many were sent and nothing had to be sent again
@@ -30,6 +30,13 @@ class Row:
     again: int = 0
     began: float = field(default_factory=time.monotonic)
     seconds: float = 0.0  # how long it took, in the end
+
+    @property
+    def title(self) -> str:
+        if self.step:
+            return self.step
+        reached = "" if self.sent >= self.clients else f"{self.sent:,} of "
+        return f"{reached}{self.clients:,} clients"
 
     @property
     def lost(self) -> int:
@@ -57,13 +64,13 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         seconds = self.seconds or time.monotonic() - self.began
-        numbers = (min(self.clients, self.sent), self.sent, round(self.sent / max(seconds, 0.001)))
-        results = (self.admitted, self.refused, self.again, self.lost)
+        a_second = round(self.sent / max(seconds, 0.001))
+        numbers = (self.sent, a_second, self.admitted, self.refused, self.again, self.lost)
         promised = "all" if self.most is None else f"{self.most:,}"
-        return (self.step, *(f"{number:,}" for number in numbers + results), promised)
+        return (self.title, *(f"{number:,}" for number in numbers), promised)
 
 
-COLUMNS = ("", "clients", "sent", "a second", "admitted", "refused", "again", "lost", "promised")
+COLUMNS = ("", "sent", "/s", "admitted", "refused", "again", "lost", "promised")
 
 
 class Board:
@@ -102,10 +109,10 @@ class Board:
                 if self._live is None and not self._quiet:
                     told = zip(COLUMNS[1:], row.cells()[1:], strict=True)
                     words = ", ".join(f"{name} {value}" for name, value in told)
-                    self._console.print(f"{row.step}: {words}", highlight=False, soft_wrap=True)
+                    self._console.print(f"{row.title}: {words}", highlight=False, soft_wrap=True)
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold cyan")
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold cyan")
         for column in COLUMNS:
             table.add_column(column, justify="right" if column else "left", no_wrap=True)
         table.add_column("", no_wrap=True)
