@@ -6,7 +6,6 @@ it never repeats a value that may be, or hold, a secret.
 
 import base64
 import binascii
-import ipaddress
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -22,6 +21,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from gateway import networks
 from gateway.routing import segments
 from gateway.yamlfile import Unset, did_you_mean
 
@@ -167,18 +167,12 @@ def _unset_is_none(value: Any) -> Any:
     return None if isinstance(value, Unset) else value
 
 
-def _network(value: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+def _network(value: Any) -> networks.Network:
+    if isinstance(value, networks.Network):
         return value
     if isinstance(value, Unset):
         raise ValueError(f"{value}; set it")  # noqa: TRY004  # pydantic takes no other for a problem
-    try:
-        meant = ipaddress.ip_network(str(value), strict=False)
-        if meant.network_address == ipaddress.ip_interface(str(value)).ip:
-            return meant
-    except ValueError:
-        raise ValueError("must be an address or a network, as in 10.0.0.0/8") from None
-    raise ValueError(f"names one address inside a network; did you mean '{meant}'?")
+    return networks.network(str(value))
 
 
 def _upgrade_name(value: str) -> str:
@@ -327,7 +321,7 @@ RoutePath = Annotated[str, AfterValidator(_route_path)]
 Example = Annotated[str, AfterValidator(_example)]
 UpgradeName = Annotated[str, AfterValidator(_upgrade_name)]
 Network = Annotated[
-    ipaddress.IPv4Network | ipaddress.IPv6Network,
+    networks.Network,
     PlainValidator(_network, json_schema_input_type=str),
 ]
 UrlPath = Annotated[str, AfterValidator(_url_path)]

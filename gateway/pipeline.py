@@ -1,7 +1,8 @@
 """A request's whole life. `Gateway.handle` tells it from top to bottom; the rest are its steps.
 
-    who is it -> limit -> is it well formed -> which route -> route's limit -> preflight?
-    -> authenticate -> forward (or answer here) -> count and log
+    who is it -> may that network come -> limit -> is it well formed -> which route
+    -> route's networks and limit -> preflight? -> authenticate -> forward (or answer here)
+    -> count and log
 
 Rules: nothing passes that a route does not name; every way out is one answer, one count, one log
 line; a step that knows its answer in this process never suspends.
@@ -23,11 +24,13 @@ from gateway.auth.public import Public
 from gateway.errors import (
     BadRequest,
     ClientGone,
+    Forbidden,
     GatewayError,
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ratelimit
+from gateway.networks import AccessList
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
 from gateway.observe.metrics import Metrics
@@ -69,6 +72,7 @@ class Route:
     respond: Responder
     metrics: RouteMetrics
     allow: str  # the methods, as `Allow` and preflights list them
+    access: AccessList | None = None
     limiter: Limiter | None = None
     cors: Cors | None = None
     enforce: bool = True
@@ -103,6 +107,7 @@ class Gateway:
         table: RouteTable[Route],
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
+        access: AccessList | None,
         limiter: Limiter | None,
         exempt: frozenset[str],
         metrics: Metrics,
@@ -113,6 +118,7 @@ class Gateway:
         self.table = table
         self.routes = routes  # those of the table, by name
         self._addresses = addresses
+        self._access = access
         self._limiter = limiter
         self._exempt = exempt
         self._metrics = metrics
@@ -132,12 +138,14 @@ class Gateway:
         """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
         self.identify(exchange)
         try:
+            check_network(exchange, self._access)
             if self._limiter is not None and exchange.path not in self._exempt:
                 await self.limit(exchange, self._limiter)
             if malformed is not None:
                 raise malformed
             check_head(exchange)
             route = self.match(exchange)
+            check_network(exchange, route.access)
             if route.limiter is not None:
                 await self.limit(exchange, route.limiter)
             answer: Answer | None
@@ -219,6 +227,12 @@ class Gateway:
         self._access_log.write(exchange, seconds)
         if self._tracer is not None and exchange.trace is not None:
             self._tracer.finish(exchange, exchange.trace, seconds)
+
+
+def check_network(exchange: Exchange, access: AccessList | None) -> None:
+    """Refuse an address that the lists of networks don't let in."""
+    if access is not None and not access.admits(exchange.client_ip):
+        raise Forbidden("Forbidden", reason="network_denied")
 
 
 def check_head(exchange: Exchange) -> None:

@@ -18,7 +18,7 @@ from gateway.routespec import (
     own_endpoints,
 )
 from gateway.routing import Match, RouteTable, host_name, overlap, segments
-from gateway.settings import Settings
+from gateway.settings import Settings, load_networks
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.yamlfile import Document, Loc, did_you_mean
 
@@ -55,6 +55,12 @@ def _check_route(
     def complain(field: str, text: str) -> None:
         document.complain((*draft.loc, field), f"{_called(draft, field)} {text}")
 
+    load_networks(
+        document,
+        (*draft.loc, "networks"),
+        spec.networks,
+        lambda loc: label("route", _name(draft), loc[len(draft.loc) :]),
+    )
     if draft.sound("name") and spec.name in OWN_NAMES:
         complain("name", "is what metrics and logs call something of the gateway's own; rename it")
     if draft.sound("upstream") and spec.upstream not in upstreams:
@@ -270,7 +276,11 @@ def _shared(one: Match, other: Match) -> str:
 
 
 def _called(draft: Draft, field: str | None = None) -> str:
+    return label("route", _name(draft), () if field is None else (field,))
+
+
+def _name(draft: Draft) -> str | int:
+    """What the route is called: its name, or which it is in the file."""
     index = draft.loc[-1]
     assert isinstance(index, int)
-    name = draft.spec.name if draft.sound("name") else index
-    return label("route", name, () if field is None else (field,))
+    return draft.spec.name if draft.sound("name") else index

@@ -23,7 +23,7 @@ from gateway.fields import (
     UpgradeName,
 )
 from gateway.routing import Match, host_name
-from gateway.sections import CorsSettings
+from gateway.sections import CorsSettings, NetworkLists
 from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
@@ -143,6 +143,8 @@ class RouteSpec(Model):
     """plan_key: the least plan that opens the route."""
     host: HostName | None = None
     """Only requests to this host; such a route goes before those without host."""
+    networks: NetworkLists = NetworkLists()
+    """Who may come to this route, of those whom the settings let in."""
     rate_limit: RouteLimit | None = None
     """A limit of this route's own, per address, beside the one over all routes."""
     timeout: Timeout | None = None

@@ -4,9 +4,11 @@
 seconds, bytes are bytes. The sentence below a field stands in the JSON Schema too.
 """
 
+from itertools import chain
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from gateway.complaints import Model
 from gateway.fields import (
@@ -26,6 +28,7 @@ from gateway.fields import (
     VaultSecret,
     VisibleSecret,
 )
+from gateway.networks import AccessList, NetworkSet, read_networks
 
 
 class CertificateSettings(Model):
@@ -93,6 +96,38 @@ class ClientIpSettings(Model):
     """Networks of the proxies in front, whose X-Forwarded-For is believed."""
     ipv6_prefix: Count = Field(default=64, ge=1, le=128)
     """IPv6 clients are limited per network of this size."""
+
+
+class NetworkLists(Model):
+    deny: tuple[Network, ...] = ()
+    """Whose requests are refused with 403, before anything else is asked."""
+    deny_files: tuple[Text, ...] = ()
+    """Files with more of them, one on each line; read again at each reload."""
+    allow: tuple[Network, ...] = ()
+    """If there are any, here or in allow_files, nobody else is let in; deny goes first."""
+    allow_files: tuple[Text, ...] = ()
+    """Files with more of them."""
+
+    # Of both lists with their files; None: everybody may come. Equal lists are of equal content.
+    _access: AccessList | None = PrivateAttr(default=None)
+
+    @property
+    def access(self) -> AccessList | None:
+        """Whom they let in, as their files were when `load` read them; None: everybody."""
+        return self._access
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(map(Path, (*self.deny_files, *self.allow_files)))
+
+    def load(self) -> None:
+        """Read the files. Raises OSError, with its file's name, and BadNetworks."""
+        if self == NetworkLists():
+            return
+        deny = chain(self.deny, *(read_networks(Path(name)) for name in self.deny_files))
+        allow = chain(self.allow, *(read_networks(Path(name)) for name in self.allow_files))
+        restricted = bool(self.allow or self.allow_files)
+        self._access = AccessList(NetworkSet.of(deny), NetworkSet.of(allow) if restricted else None)
 
 
 class RateLimitSettings(Model):

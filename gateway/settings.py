@@ -7,7 +7,7 @@ in `routefile.py`. What the sections may say
 stands in `sections.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import Field, PrivateAttr
@@ -17,6 +17,7 @@ from gateway.errors import ConfigurationError
 from gateway.fields import (
     PlanName,
 )
+from gateway.networks import BadNetworks
 from gateway.sections import (
     AdminSettings,
     AppleSettings,
@@ -28,6 +29,7 @@ from gateway.sections import (
     KeySettings,
     ListenSettings,
     LoggingSettings,
+    NetworkLists,
     RateLimitSettings,
     ReloadSettings,
     ShutdownSettings,
@@ -39,6 +41,7 @@ from gateway.sections import (
 from gateway.yamlfile import Document, Loc, Unset, dotted
 
 PREFIX = "GATEWAY_"
+FILES = ("deny_files", "allow_files")
 
 
 class Settings(Model):
@@ -52,6 +55,8 @@ class Settings(Model):
     """Where keys, users and counts are kept."""
     client_ip: ClientIpSettings = ClientIpSettings()
     """Whose request it is, when proxies stand in front."""
+    networks: NetworkLists = NetworkLists()
+    """Who may come at all."""
     rate_limit: RateLimitSettings = RateLimitSettings()
     """The limit per client address, over all routes."""
     plans: tuple[PlanName, ...] = Field(default=("free", "standard", "professional"), min_length=1)
@@ -113,6 +118,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     checked = check(document, Settings, ())
     if checked.model is not None:
         _check_whole(document, checked.model, checked)
+        load_networks(document, ("networks",), checked.model.networks, dotted)
     _check_repeated(document, ("plans",))
     _check_repeated(document, ("app_tokens", "secrets"), "id")
     _check_repeated(document, ("vault", "encryption_keys"), "id")
@@ -187,6 +193,22 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
         document.complain(
             ("admin", "port"), f"admin.port is that of listen ({listen.port}); choose another"
         )
+
+
+def load_networks(
+    document: Document, at: Loc, lists: NetworkLists, subject: Callable[[Loc], str]
+) -> None:
+    """Read the files of `lists`, which stand at `at`; `subject` names the field at a loc."""
+    try:
+        lists.load()
+    except BadNetworks as bad:
+        for place, text in bad.problems:
+            document.complain_at(place, text)
+    except OSError as error:
+        field = next(name for name in FILES if error.filename in getattr(lists, name))
+        loc = (*at, field, getattr(lists, field).index(error.filename))
+        why = (error.strerror or "unknown error").lower()
+        document.complain(loc, f"{subject(loc)} can't be read: {why}")
 
 
 def _check_repeated(document: Document, loc: Loc, field: str | None = None) -> None:

@@ -24,6 +24,7 @@ Loc = tuple[str | int, ...]
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _CORE = "tag:yaml.org,2002:"
+DEEPEST = 64  # levels: no file of ours has ten
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,6 +152,7 @@ class Document:
         """`text` as plain values; `place` stands for all of it when it isn't from the file."""
         loader = _Loader(text)
         try:
+            _check_depth(text)
             node = loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
@@ -160,11 +162,11 @@ class Document:
             raise ConfigurationError(
                 [f"{where}not valid YAML: {problem}; look for a quote, bracket or space too few"]
             ) from None
-        except (yaml.YAMLError, RecursionError) as error:
+        except yaml.YAMLError as error:
             line = text.count("\n", 0, getattr(error, "position", 0)) + 1
             where = f"{self.source}:{line}:1: " if place is None else ""
             raise ConfigurationError(
-                [f"{where}not valid YAML: it holds a character or a nesting that can't be"]
+                [f"{where}not valid YAML: it holds a character that can't be"]
             ) from None
         finally:
             loader.dispose()
@@ -252,6 +254,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if close := get_close_matches(word, names, n=1, cutoff=0.6):
         return f"; did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}" if names else "; none is known"
+
+
+def _check_depth(text: str) -> None:
+    """Raise MarkedYAMLError for a nesting that libyaml, which recurses in C, would die of."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                problem = f"nested more than {DEEPEST} levels deep"
+                mark: Any = event.start_mark
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _place(source: str, mark: Any) -> Place:

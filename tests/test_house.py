@@ -41,6 +41,7 @@ LAYERS = (
     ("settings", "upstreamspec"),
     ("sections",),
     ("complaints", "fields"),
+    ("networks",),
     ("filestate", "routing", "yamlfile"),
     ("errors",),
     ("__init__",),

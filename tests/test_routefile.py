@@ -150,6 +150,7 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "loose_path": False,
         "cors": None,
         "tests": (),
+        "networks": {"deny": (), "deny_files": (), "allow": (), "allow_files": ()},
     }
 
 

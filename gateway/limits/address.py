@@ -18,12 +18,10 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from gateway.sections import ClientIpSettings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Headers = CIMultiDict[str] | CIMultiDictProxy[str]
 
 LONGEST_ELEMENT = 80  # characters: an IPv6 address with brackets, zone and port
 REMEMBERED = 65_536  # addresses
-MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 BRACKETED = re.compile(r"\[([^\[\]]*)\](?::[0-9]{1,5})?").fullmatch
 V4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}").fullmatch
 
@@ -33,7 +31,7 @@ class ClientAddresses:
 
     def __init__(self, settings: ClientIpSettings) -> None:
         self._prefix = settings.ipv6_prefix
-        self._trusted = tuple(_unmapped(network) for network in settings.trusted_proxies)
+        self._trusted = settings.trusted_proxies
         self.trusts = lru_cache(REMEMBERED)(self._is_trusted)
         self.bucket = lru_cache(REMEMBERED)(self._bucket_of)
 
@@ -104,11 +102,3 @@ def _bare(element: str) -> str:
         return match[1] if ":" in match[1] else ""
     match = V4_WITH_PORT(element)
     return element if match is None else match[1]
-
-
-def _unmapped(network: Network) -> Network:
-    """A network of IPv4-mapped addresses as the IPv4 network that it means."""
-    if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(MAPPED):
-        v4 = int(network.network_address) & 0xFFFF_FFFF
-        return ipaddress.IPv4Network((v4, network.prefixlen - 96))
-    return network

@@ -5,7 +5,6 @@ command in Python; requests near a limit, and those of quiet clients, wait for s
 """
 
 from collections.abc import Sequence
-from hashlib import sha1
 from typing import Any, Protocol
 
 from hiredis import pack_command
@@ -16,19 +15,27 @@ from redis.exceptions import NoScriptError
 class Script(Protocol):
     """A Lua script that Redis knows by its hash; it is sent once."""
 
-    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
+    async def __call__(
+        self, keys: Sequence[str] = ..., args: Sequence[Any] = ..., client: Any = ...
+    ) -> Any:
+        """`client` may be a pipeline, whose answers then have this one's."""
 
 
 class PooledScript:
     """A script that is called on a connection of a client's pool."""
 
     def __init__(self, client: Redis, text: str) -> None:
+        self._in_pipeline = client.register_script(text)
         self._pool: Any = client.connection_pool
         self._text = text
-        self._sha1 = sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self._sha1 = self._in_pipeline.sha
 
-    async def __call__(self, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
+    async def __call__(
+        self, keys: Sequence[str] = (), args: Sequence[Any] = (), client: Any = None
+    ) -> Any:
         """Raises what redis-py raises."""
+        if client is not None:
+            return await self._in_pipeline(keys, args, client=client)
         try:
             return await self._call("EVALSHA", self._sha1, len(keys), *keys, *args)
         except NoScriptError:

@@ -7,9 +7,11 @@ there have a room of their own, a tenth of that: whoever makes names up drives o
 
 Rules, while changes are heard (`changes.py`): a copy is true until its change is heard. What was
 read before a change was heard, and arrives after it, is handed to those who asked before, and not
-kept. While they are not heard: a copy stays good for `stale_for` seconds, but that a name was not
-there says nothing; anything else is asked of Redis each time, or is a StoreUnavailable. When
-changes are heard again, all copies go.
+kept. A process that stood still asks Redis until it has heard what came meanwhile.
+
+While they are not heard: a copy stays good for `stale_for` seconds, but that a name was not there
+says nothing; anything else is asked of Redis each time, or is a StoreUnavailable. When changes are
+heard again, all copies go.
 """
 
 import asyncio
@@ -88,11 +90,11 @@ class Watched(Generic[T]):
     async def get(self, name: str) -> T | None:
         """None: there is no such thing. Raises StoreUnavailable: that can't be known now."""
         value = self._copies.get(name)
-        if value is not None and (self._changes.up or self._good_while_down()):
+        if value is not None and (self._changes.current or self._good_while_down()):
             self._copies.move_to_end(name)
             self.hits += 1
             return value
-        if name in self._absent and self._changes.up:
+        if name in self._absent and self._changes.current:
             self._absent.move_to_end(name)
             self.hits += 1
             return None
@@ -111,13 +113,15 @@ class Watched(Generic[T]):
 
     def _good_while_down(self) -> bool:
         changes = self._changes
+        if changes.up:
+            return False
         return changes.clock() - changes.down_since < self._stale_for_seconds
 
     def _fetched(self, name: str) -> asyncio.Future[T | None]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T | None] = loop.create_future()
         fetch = self._fetches.get(name)
-        if fetch is not None:
+        if fetch is not None and (self._changes.current or not self._changes.up):
             fetch.waiters.append(waiter)
             return waiter
         fetch = self._fetches[name] = _Fetch(name, [waiter])
@@ -156,8 +160,10 @@ class Watched(Generic[T]):
         """Unless its change was heard since it was asked for, or can't be heard."""
         if self._changes.up and self._fetches.get(fetch.name) is fetch:
             if value is None:
+                self._copies.pop(fetch.name, None)
                 _put(self._absent, fetch.name, None, self._remember_absent)
             else:
+                self._absent.pop(fetch.name, None)
                 _put(self._copies, fetch.name, value, self._remember)
 
 
