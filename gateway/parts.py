@@ -19,7 +19,7 @@ from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.limits import ClientAddresses, Limiter, Policy
+from gateway.limits import ClientAddresses, Courier, Limiter, Policy
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
@@ -53,6 +53,7 @@ class Parts:
     vault: Vault
     tokens: AppTokens
     addresses: ClientAddresses
+    courier: Courier  # of all limiters, of all configurations
     limiter: Limiter
     session: ClientSession
     cors: Cors | None
@@ -79,6 +80,7 @@ class Parts:
                 self.settings.rate_limit.when_store_is_down,
                 share=self.settings.listen.workers,
                 addresses=self.addresses,
+                courier=self.courier,
             )
         return known
 
@@ -185,6 +187,7 @@ class Parts:
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             await pool.close()
         await asyncio.gather(*(limiter.close() for limiter in self.limiters.values()))
+        await self.courier.close()
         for verifier in (self.google, self.apple):
             if verifier is not None:
                 await verifier.keys.close()
@@ -211,12 +214,14 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
+    courier = Courier(store)
     limiter = Limiter(
         _ip_policy(settings),
         store,
         settings.rate_limit.when_store_is_down,
         share=settings.listen.workers,
         addresses=addresses,
+        courier=courier,
     )
     parts = Parts(
         settings=settings,
@@ -228,6 +233,7 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         vault=_vault(store, session, settings),
         tokens=AppTokens(settings.app_tokens),
         addresses=addresses,
+        courier=courier,
         limiter=limiter,
         session=session,
         cors=make_cors(settings.cors),
@@ -272,6 +278,7 @@ RELOAD: dict[str, Reload] = {
     "networks": Reload.LIVE,
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
+    "plan_limits": Reload.LIVE,
     "keys": Reload.WORKERS,
     "app_tokens": Reload.LIVE,
     "google": Reload.LIVE,

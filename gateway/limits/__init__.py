@@ -1,15 +1,27 @@
 """How many requests a client may send: whose address it is, the windows, the blocks."""
 
 from gateway.limits.address import ClientAddresses
+from gateway.limits.courier import Courier
+from gateway.limits.limit import AnyLimit, Limit, PlanLimit, by_address, by_key, by_route, by_user
 from gateway.limits.limiter import Limiter, WhenStoreIsDown
 from gateway.limits.policy import Decision, Policy, policy_header, ratelimit
+from gateway.limits.weight import weigher
 
 __all__ = [
+    "AnyLimit",
     "ClientAddresses",
+    "Courier",
     "Decision",
+    "Limit",
     "Limiter",
+    "PlanLimit",
     "Policy",
     "WhenStoreIsDown",
+    "by_address",
+    "by_key",
+    "by_route",
+    "by_user",
     "policy_header",
     "ratelimit",
+    "weigher",
 ]

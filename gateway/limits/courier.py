@@ -24,7 +24,7 @@ logger = logging.getLogger("gateway.limits")
 
 CLOCK, *PARTS = (
     resources.files(__package__).joinpath(f"{name}.lua").read_text()
-    for name in ("clock", "state", "sliding", "window")
+    for name in ("clock", "state", "sliding", "calendar", "window")
 )
 WINDOW = "".join(PARTS)
 
@@ -51,9 +51,11 @@ class Question:
 class Asker(Protocol):
     """A policy, as the courier knows it."""
 
-    constants: tuple[int, ...]  # as window.lua takes them
-
     def __hash__(self) -> int: ...
+
+    @property
+    def constants(self) -> tuple[int | str, ...]:
+        """As window.lua takes them."""
 
     @property
     def reservations_end(self) -> float | None:

@@ -6,8 +6,6 @@
 -- reserved is given back, or what is doubtful leaves the window. So both promises are exact: never
 -- one too many, never a wrong refusal.
 
-local CLOCK_SLACK = 1000 -- ms that the clock may step back before the windows are forgotten
-
 -- The run at `at` of the log: its number, its doubt, the time to the next one, where that begins.
 local function run_at(log, at)
   local head, doubt, gap = 0, 0, 1

@@ -1,12 +1,13 @@
 -- Counts requests against policies, one bucket of one policy at a time, and blocks a bucket that
 -- exceeds a policy which blocks. One call answers many questions; their keys share a slot.
--- courier.py is the only caller. It puts before this: clock.lua (`clock`), state.lua, sliding.lua.
+-- courier.py is the only caller. It puts before this: clock.lua (`clock`), state.lua, sliding.lua,
+-- calendar.lua.
 --
 -- KEYS, for each question:  the bucket's window; its block, if its policy blocks
 -- ARGV  1 ms that a reservation is valid   2 ms after which a lost one is forgotten
 --       3 number of policies, then for each:
 --         requests    units of weight in any window
---         window      ms
+--         window      ms, or `day` or `month`
 --         unit        ms, in which the times of its log are kept
 --         block       ms (0: none)
 --         grant       size of a reservation (0: none)
@@ -23,7 +24,7 @@
 --         remaining   of the quota, when all that is reserved by others gets used
 --         wait        ms: BLOCKED, until the block ends; EXCEEDED, for at least how long nobody
 --                     of this weight can be admitted; UNDECIDED, until it is worth asking again;
---                     otherwise, until the oldest request leaves the window
+--                     otherwise, until the oldest request leaves the window or the period ends
 --         reserved    how much more the caller may admit on its own
 --         now         ms since 1970: when this was decided, and the reservation granted
 --
@@ -47,7 +48,8 @@ end
 local policies, at = {}, 4
 for i = 1, tonumber(ARGV[3]) do
   policies[i] = {
-    requests = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]), unit = tonumber(ARGV[at + 2]),
+    requests = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]) or ARGV[at + 1],
+    unit = tonumber(ARGV[at + 2]),
     block = tonumber(ARGV[at + 3]), grant = tonumber(ARGV[at + 4]),
   }
   at = at + 5
@@ -68,7 +70,8 @@ for question = at, #ARGV, 6 do
   if blocked_until > clock then
     wait = blocked_until - clock
   else
-    state, milliseconds, admitted, verdict, remaining, wait, reserved, now = decide_sliding(
+    local decide = tonumber(policy.window) and decide_sliding or decide_calendar
+    state, milliseconds, admitted, verdict, remaining, wait, reserved, now = decide(
       policy, texts[window_key], tonumber(ARGV[question + 1]), tonumber(ARGV[question + 2]),
       tonumber(ARGV[question + 3]), tonumber(ARGV[question + 4]), tonumber(ARGV[question + 5])
     )

@@ -6,23 +6,13 @@ giving back of reservations happen when the test says so.
 
 import asyncio
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits_clock import Clock, landed
 
-from gateway.limits import Limiter, Policy, courier, limiter
-from gateway.limits.courier import Courier
+from gateway.limits import Limiter, Policy
 
 CLIENT = "203.0.113.7"
-
-
-@pytest.fixture
-def patient(monkeypatch):
-    """No timer of a limiter runs out by itself."""
-    monkeypatch.setattr(courier, "RETRY_SECONDS", 1e6)
-    monkeypatch.setattr(limiter, "PATIENCE_SECONDS", 1e6)
-    monkeypatch.setattr(Courier, "_give_back_later", lambda _: None)
 
 
 STEPS = st.lists(
