@@ -21,10 +21,13 @@ from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.limits import (
+    AnyLimit,
     Limit,
     Limiter,
     PlanLimit,
     Policy,
+    SlotLimit,
+    Slots,
     by_address,
     by_key,
     by_route,
@@ -65,7 +68,7 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     """
     pools = {name: parts.pool_of(name, spec) for name, spec in route_file.upstreams.items()}
     table: RouteTable[Route] = RouteTable()
-    limiters = [parts.limiter]
+    limiters: list[Limiter | Slots] = [parts.limiter]
     routes: dict[str, Route] = {}
     for number, (claims, route) in enumerate(_routes(parts, route_file)):
         table.add(claims, route)
@@ -127,7 +130,7 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
         access=spec.networks.access,
-        limits=_limits(parts, spec, ("ip", "route")),
+        limits=tuple(_limits(parts, spec, ("ip", "route"))),
         own_limits=(*_limits(parts, spec, ("user", "key")), *_plan_limits(parts, spec)),
         cors=cors,
         enforce=spec.enforce,
@@ -173,7 +176,7 @@ def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
     return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
 
 
-def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> tuple[Limit, ...]:
+def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:
     """Those of the route's own limits that count by one of `by`."""
     subjects: dict[Per, Subject] = {
         "ip": by_address(parts.addresses),
@@ -181,17 +184,17 @@ def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> tuple[Limit, 
         "user": by_user,
         "key": by_key,
     }
-    return tuple(
-        Limit(
-            parts.limiter_of(
-                Policy(limit.name(spec.name), limit.requests, limit.window, per=limit.per)
-            ),
-            subjects[limit.per],
-            weigher(limit.weight or spec.weight),
-        )
-        for limit in spec.limits
-        if limit.per in by
-    )
+    for limit in spec.limits:
+        name, per = limit.name(spec.name), limit.per
+        if per not in by:
+            continue
+        if limit.concurrent is not None:
+            slots = parts.slots_of(Policy(name, limit.concurrent, "concurrent", per=per))
+            yield SlotLimit(slots, subjects[per])
+        else:
+            assert limit.requests is not None  # routefile refuses a limit that has neither
+            limiter = parts.limiter_of(Policy(name, limit.requests, limit.window, per=per))
+            yield Limit(limiter, subjects[per], weigher(limit.weight or spec.weight))
 
 
 def _plan_limits(parts: Parts, spec: RouteSpec) -> Iterator[PlanLimit]:

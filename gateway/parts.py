@@ -19,7 +19,7 @@ from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.limits import ClientAddresses, Courier, Limiter, Policy
+from gateway.limits import ClientAddresses, Courier, Limiter, Policy, Slots
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
@@ -63,7 +63,8 @@ class Parts:
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
-    limiters: dict[str, Limiter] = field(default_factory=dict)  # by the name of their policy
+    # By the name of their policy.
+    limiters: dict[str, Limiter | Slots] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)  # by the name of their upstream
     # Pools of configurations before, each with the loop time until which it takes what was on its
     # way there. That may not have come yet, so none ends for having nothing to do.
@@ -73,13 +74,26 @@ class Parts:
     def limiter_of(self, policy: Policy) -> Limiter:
         """The limiter of `policy`: the one that there is, unless it is of another policy."""
         known = self.limiters.get(policy.name)
-        if known is None or known.policy != policy:
+        if not isinstance(known, Limiter) or known.policy != policy:
             known = self.limiters[policy.name] = Limiter(
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
                 share=self.settings.listen.workers,
                 addresses=self.addresses,
+                courier=self.courier,
+            )
+        return known
+
+    def slots_of(self, policy: Policy) -> Slots:
+        """As `limiter_of`, for a policy of what is concurrent."""
+        known = self.limiters.get(policy.name)
+        if not isinstance(known, Slots) or known.policy != policy:
+            known = self.limiters[policy.name] = Slots(
+                policy,
+                self.store,
+                self.settings.rate_limit.when_store_is_down,
+                share=self.settings.listen.workers,
                 courier=self.courier,
             )
         return known

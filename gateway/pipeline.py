@@ -26,10 +26,18 @@ from gateway.errors import (
     ClientGone,
     Forbidden,
     GatewayError,
+    Overloaded,
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
-from gateway.limits import AnyLimit, ClientAddresses, Decision, policy_header, ratelimit
+from gateway.limits import (
+    AnyLimit,
+    ClientAddresses,
+    Decision,
+    policy_header,
+    ratelimit,
+    release_slots,
+)
 from gateway.networks import AccessList
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
@@ -43,6 +51,7 @@ logger = logging.getLogger("gateway.pipeline")
 
 LIMITED = "请求过于频繁。{subject}每{window}最多允许 {requests} 次请求。"
 WINDOWS: dict[int | str, str] = {60: "分钟", "day": "天", "month": "月"}
+UNDER_WAY = "请求过于频繁。{subject}最多允许 {requests} 个并发请求。"
 SUBJECTS = {"ip": "每个 IP ", "user": "每个用户", "key": "每个密钥", "route": "此接口"}
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -166,6 +175,8 @@ class Gateway:
         except Exception as error:  # whatever it was, the client gets an answer
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             refuse(exchange, GatewayError())
+        finally:
+            release_slots(exchange)
         self.observe(exchange)
         return CLOSE if exchange.close_after or exchange.connection.ending else KEEP
 
@@ -314,13 +325,21 @@ def speak_cors(exchange: Exchange, cors: Cors | None) -> None:
     exchange.own_lines = others + exchange.cors_lines
 
 
-def over_limit(decision: Decision, client_ip: str) -> TooManyRequests:
+def over_limit(decision: Decision, client_ip: str) -> GatewayError:
     """The contract's words for a client that is over a limit, or blocked for having been."""
     if decision.blocked:
         return TooManyRequests(
             BLOCKED.format(ip=client_ip), reason="blocked", retry_after=decision.retry_after
         )
     policy = decision.policy
+    if policy.window == "concurrent":
+        if policy.per == "route":
+            return Overloaded(reason="too_many_under_way", retry_after=decision.retry_after)
+        return TooManyRequests(
+            UNDER_WAY.format(subject=SUBJECTS[policy.per], requests=policy.requests),
+            reason="too_many_under_way",
+            retry_after=decision.retry_after,
+        )
     return TooManyRequests(
         LIMITED.format(
             subject=SUBJECTS[policy.per],

@@ -130,12 +130,17 @@ def _check_limits(document: Document, draft: Draft) -> None:
             complain("per", f"is key, and {spec.auth} has none; use ip, user or route")
         name = limit.name(spec.name)
         if name in seen:
-            complain(
-                "window", f"is that of another limit per {limit.per}; leave one of the two out"
-            )
+            field = "window" if limit.concurrent is None else "concurrent"
+            complain(field, f"is that of another limit per {limit.per}; leave one of the two out")
         seen.add(name)
+        if limit.concurrent is not None:
+            for idle in {"requests", "window", "weight"} & limit.model_fields_set:
+                complain(idle, "says nothing of what is concurrent; make it another limit")
+            continue
         weight = heaviest(limit.weight or spec.weight)
-        if weight > limit.requests:
+        if limit.requests is None:
+            complain("requests", "is missing")
+        elif weight > limit.requests:
             complain("requests", f"must be at least {weight}: one request can weigh that")
 
 

@@ -502,6 +502,17 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
             {"rate_limit": "{requests: 5}", "weight": "6"},
             "4:78: route 'a': rate_limit.requests must be at least 6: one request can weigh that",
         ),
+        (
+            {"rate_limit": "{concurrent: 5, window: 9}"},
+            (
+                "4:91: route 'a': rate_limit.window says nothing of what is concurrent; "
+                "make it another limit"
+            ),
+        ),
+        (
+            {"rate_limit": "{concurrent: 0}"},
+            "4:79: route 'a': rate_limit.concurrent must be at least 1; it is 0",
+        ),
         ({"weight": "0"}, "4:63: route 'a': weight must be at least 1; it is 0"),
         ({"weight": "{parameter: limit}"}, "4:63: route 'a': weight.steps is missing"),
         (

@@ -2,9 +2,20 @@
 
 from gateway.limits.address import ClientAddresses
 from gateway.limits.courier import Courier
-from gateway.limits.limit import AnyLimit, Limit, PlanLimit, by_address, by_key, by_route, by_user
+from gateway.limits.limit import (
+    AnyLimit,
+    Limit,
+    PlanLimit,
+    SlotLimit,
+    by_address,
+    by_key,
+    by_route,
+    by_user,
+    release_slots,
+)
 from gateway.limits.limiter import Limiter, WhenStoreIsDown
 from gateway.limits.policy import Decision, Policy, policy_header, ratelimit
+from gateway.limits.slots import Slots
 from gateway.limits.weight import weigher
 
 __all__ = [
@@ -16,6 +27,8 @@ __all__ = [
     "Limiter",
     "PlanLimit",
     "Policy",
+    "SlotLimit",
+    "Slots",
     "WhenStoreIsDown",
     "by_address",
     "by_key",
@@ -23,5 +36,6 @@ __all__ = [
     "by_user",
     "policy_header",
     "ratelimit",
+    "release_slots",
     "weigher",
 ]

@@ -70,5 +70,5 @@ local function decide_calendar(policy, text, asked, weight, granted_at, size, us
   if state.count > 0 or #state.reservations > 0 then
     keep = ends - now + forget
   end
-  return state, keep, admitted, verdict, remaining, wait, reserved, now
+  return keep > 0 and write(state), keep, admitted, verdict, remaining, wait, reserved, now
 end

@@ -24,7 +24,7 @@ logger = logging.getLogger("gateway.limits")
 
 CLOCK, *PARTS = (
     resources.files(__package__).joinpath(f"{name}.lua").read_text()
-    for name in ("clock", "state", "sliding", "calendar", "window")
+    for name in ("clock", "state", "sliding", "calendar", "slots", "window")
 )
 WINDOW = "".join(PARTS)
 
@@ -102,13 +102,8 @@ class Courier:
     def undecided(self, asker: Asker, seconds: float) -> None:
         """Let `asker` ask again in so many seconds, or before."""
         self._undecided[asker] = None
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(seconds, RETRY_SECONDS)
-        if self._asking_again is not None:
-            if self._asking_again.when() <= at:
-                return
-            self._asking_again.cancel()
-        self._asking_again = loop.call_at(at, self.ask_again)
+        seconds = max(seconds, RETRY_SECONDS)
+        self._asking_again = _earlier(self._asking_again, seconds, self.ask_again)
 
     def ask_again(self) -> None:
         self._asking_again = None
@@ -146,10 +141,9 @@ class Courier:
 
     def _give_back_later(self) -> None:
         ends = [end for asker in self._lent if (end := asker.reservations_end) is not None]
-        if ends and self._giving_back is None:
+        if ends:
             seconds = max(0.001, min(ends) - self._clock())
-            loop = asyncio.get_running_loop()
-            self._giving_back = loop.call_later(seconds, self.give_back)
+            self._giving_back = _earlier(self._giving_back, seconds, self.give_back)
 
     def _collect(self) -> list[Question]:
         askers, self._asking = self._asking | self._lent, {}
@@ -219,3 +213,16 @@ class Courier:
         for at, question in enumerate(questions):
             first = NUMBERS_AN_ANSWER * at
             question.asker.take(question, sent_at, reply[first : first + NUMBERS_AN_ANSWER])
+
+
+def _earlier(
+    timer: asyncio.TimerHandle | None, seconds: float, call: Callable[[], None]
+) -> asyncio.TimerHandle:
+    """A timer that calls in so many seconds, or `timer` if that does it before."""
+    loop = asyncio.get_running_loop()
+    at = loop.time() + seconds
+    if timer is not None:
+        if timer.when() <= at:
+            return timer
+        timer.cancel()
+    return loop.call_at(at, call)

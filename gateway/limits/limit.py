@@ -13,6 +13,7 @@ from gateway.exchange import Exchange
 from gateway.limits.address import ClientAddresses
 from gateway.limits.limiter import Limiter
 from gateway.limits.policy import Decision
+from gateway.limits.slots import Slots
 from gateway.limits.weight import Weigher, one
 
 Subject = Callable[[Exchange], str | None]
@@ -56,7 +57,35 @@ class PlanLimit:
         return None if limiter is None else await limiter.admit(user, self.weigh(exchange))
 
 
-AnyLimit = Limit | PlanLimit
+@dataclass(frozen=True, slots=True)
+class SlotLimit:
+    """How many may be under way at once; the exchange lets go of its slot when it has ended."""
+
+    taken_from: Slots
+    subject: Subject
+
+    @property
+    def limiters(self) -> tuple[Slots, ...]:
+        return (self.taken_from,)
+
+    async def judge(self, exchange: Exchange) -> Decision | None:
+        subject = self.subject(exchange)
+        if subject is None:
+            return None
+        decision = await self.taken_from.admit(subject)
+        if decision.admitted:
+            exchange.slots += ((self.taken_from, subject),)
+        return decision
+
+
+AnyLimit = Limit | PlanLimit | SlotLimit
+
+
+def release_slots(exchange: Exchange) -> None:
+    """The exchange has ended: others may take its place."""
+    slots, exchange.slots = exchange.slots, ()
+    for taken_from, subject in slots:
+        taken_from.release(subject)
 
 
 def by_address(addresses: ClientAddresses) -> Subject:

@@ -14,8 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from gateway.fields import Period
-from gateway.limits.policy import Decision, Policy
+from gateway.limits.policy import Decision, Policy, Window
 
 BUCKETS = 100_000
 SWEPT_PER_REQUEST = 2
@@ -158,7 +157,7 @@ def local_windows(policy: Policy, share: int) -> LocalWindows | LocalQuotas:
     return kind(policy, share)
 
 
-def end_of_period(period: int | Period, now: float) -> float:
+def end_of_period(period: Window, now: float) -> float:
     """When the day or month of `now` ends (UTC); both in Unix seconds."""
     today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     days = 1 if period == "day" else monthrange(today.year, today.month)[1] - today.day + 1

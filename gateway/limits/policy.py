@@ -2,7 +2,8 @@
 
 Terms: a *subject* is what a policy counts by: an address (or network), a user, a key, a route; a
 *bucket* is one of them under one policy; a *window* slides, it is the last `window` seconds, or is
-a *period*, a day or month of the calendar in UTC; a
+a *period*, a day or month of the calendar in UTC, or is
+`concurrent`: the requests that are under way; a
 *block* refuses a bucket for a while because it exceeded its limit. A request *costs* units of a
 policy's `requests`: one, unless its route says otherwise.
 The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
@@ -10,12 +11,14 @@ The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.fields import Period
 from gateway.routespec import Per
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,95}").fullmatch  # in a header's string, in Redis keys
-PERIOD_SECONDS: dict[Period, int] = {"day": 86_400, "month": 31 * 86_400}
+Window = int | Period | Literal["concurrent"]
+WINDOW_SECONDS: dict[Window, int] = {"day": 86_400, "month": 31 * 86_400, "concurrent": 1}
 # Up to so many requests the times in a window's log are exact; of more they are kept in so many
 # units, so that 1000 fit into 500 bytes; a unit is how long who is at the limit may have to wait.
 EXACT_REQUESTS = 128
@@ -34,7 +37,7 @@ class Policy:
 
     name: str
     requests: int
-    window: int | Period = 60
+    window: Window = 60
     block: int = 0
     per: Per = "ip"
     space: str = ""
@@ -86,18 +89,22 @@ class Counts:
     degraded: int = 0  # of all these, decided without Redis
 
 
-def window_seconds(window: int | Period) -> int:
+def window_seconds(window: Window) -> int:
     """How long it is, at most."""
-    return PERIOD_SECONDS[window] if isinstance(window, str) else window
+    return WINDOW_SECONDS[window] if isinstance(window, str) else window
 
 
 def policy_header(policy: Policy) -> str:
     """An item of `RateLimit-Policy`. A month has no length in seconds, and says none."""
+    if policy.window == "concurrent":
+        return f'"{policy.name}";q={policy.requests};qu="concurrent-requests"'
     window = "" if policy.window == "month" else f";w={policy.window_seconds}"
     return f'"{policy.name}";q={policy.requests}{window}'
 
 
 def ratelimit(decision: Decision) -> str:
     """An item of `RateLimit`. With a `Retry-After`, `t` names the same moment as that does."""
+    if decision.policy.window == "concurrent":
+        return f'"{decision.policy.name}";r={decision.remaining}'
     seconds = decision.retry_after or decision.reset
     return f'"{decision.policy.name}";r={decision.remaining};t={seconds}'

@@ -174,5 +174,5 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
   if state.count > 0 or #state.reservations > 0 then
     keep = window + unit - 1
   end
-  return state, keep, admitted, verdict, remaining, wait, reserved, now
+  return keep > 0 and write(state), keep, admitted, verdict, remaining, wait, reserved, now
 end

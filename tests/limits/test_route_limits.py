@@ -1,13 +1,16 @@
 """Limits of routes through whole gateways on a real Redis: per what, how much, what is told."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
-from backend import RawBackend
+from backend import OK, RawBackend
 from harness import Running, open_gateway, route, upstream
+from redis_process import eventually
+from tunnels import agree, echo, opened
 
 
 @pytest.fixture
@@ -251,3 +254,84 @@ async def test_a_day_of_a_key_s_own_can_stand_on_a_route(serve):
         one, other = await client.key(42), await client.key(42)
         got = [(await client.get("/k", X_Primit_API_Key=key))[0] for key in (one, other, one)]
         assert got == [200, 200, 429]
+
+
+class Gate:
+    """A backend's answers, all held back until it opens."""
+
+    def __init__(self, backend: RawBackend) -> None:
+        self.opens = asyncio.Event()
+        self.reached = 0
+        backend.script = self._answer
+
+    async def _answer(self, _backend, _got, _reader, writer) -> None:
+        self.reached += 1
+        await self.opens.wait()
+        writer.write(OK)
+        await writer.drain()
+
+    async def holds(self, number: int) -> None:
+        await eventually(lambda: self.reached == number)
+
+
+@pytest.mark.parametrize(
+    ("per", "status", "detail"),
+    [
+        ("key", 429, "每个密钥最多允许 2 个并发请求"),
+        ("user", 429, "每个用户最多允许 2 个并发请求"),
+        ("ip", 429, "每个 IP 最多允许 2 个并发请求"),
+        ("route", 503, "Service Unavailable"),
+    ],
+)
+async def test_so_many_may_be_under_way_on_all_gateways_and_others_when_they_have_ended(
+    serve, backend, per, status, detail
+):
+    limited = route("/klines", rate_limit={"per": per, "concurrent": 2}, **KLINES)
+    async with serve(limited) as one, serve(limited) as two:
+        gate, key = Gate(backend), await one.key(42)
+        under_way = [
+            asyncio.create_task(client.get("/klines", X_Primit_API_Key=key))
+            for client in (one, two)
+        ]
+        await gate.holds(2)
+        for client in (one, two):
+            got, headers, body = await client.get("/klines", X_Primit_API_Key=key)
+            assert (got, headers["Retry-After"], detail in body) == (status, "1", True)
+            policy = f'"route-klines-{per}-concurrent"'
+            assert f'{policy};q=2;qu="concurrent-requests"' in headers["RateLimit-Policy"]
+            assert f"{policy};r=0" in headers["RateLimit"]
+        gate.opens.set()
+        assert [(await each)[0] for each in under_way] == [200, 200]
+        assert await two.statuses("/klines", 3, X_Primit_API_Key=key) == [200] * 3
+
+
+async def test_whoever_is_refused_or_leaves_holds_no_slot(serve, backend):
+    limits = [{"concurrent": 1}, {"requests": 3}]
+    async with serve(route("/a", name="a", rate_limit=limits)) as client:
+        gate = Gate(backend)
+        leaves = asyncio.create_task(client.get("/a"))
+        await gate.holds(1)
+        assert await client.statuses("/a", 1) == [429]
+        leaves.cancel()
+        redis = client.gateway.parts.store.client
+        held = "gw:limit:route-a-ip-concurrent:{127.0.0.1}"
+        await eventually(lambda: _gone(redis, held))
+        gate.opens.set()
+        assert await client.statuses("/a", 4) == [200, 200, 429, 429]
+        await eventually(lambda: _gone(redis, held))
+
+
+async def _gone(redis, key: str) -> bool:
+    return not await redis.exists(key)
+
+
+async def test_a_socket_is_under_way_until_it_ends(serve, backend):
+    backend.script = agree(echo)
+    limited = route("/ws", name="ws", websocket=True, rate_limit={"concurrent": 1})
+    async with serve(limited) as one, serve(limited) as two:
+        async with opened(one.gateway):
+            assert await two.statuses("/ws", 1) == [429]
+        held = "gw:limit:route-ws-ip-concurrent:{127.0.0.1}"
+        await eventually(lambda: _gone(one.gateway.parts.store.client, held))
+        async with opened(two.gateway):
+            pass
