@@ -27,6 +27,7 @@ from gateway.sections import (
     CorsSettings,
     GoogleSettings,
     KeySettings,
+    LedgerSettings,
     ListenSettings,
     LoggingSettings,
     NetworkLists,
@@ -66,6 +67,8 @@ class Settings(Model):
     """What users of a plan may send, by all their keys; who has none has the lowest plan's."""
     keys: KeySettings = KeySettings()
     """Plan keys (pk_...)."""
+    ledger: LedgerSettings = LedgerSettings()
+    """What each key did, and when it was used last."""
     app_tokens: AppTokenSettings = AppTokenSettings()
     """What users of the native apps get at sign-in."""
     google: GoogleSettings = GoogleSettings()

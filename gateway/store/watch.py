@@ -90,11 +90,13 @@ class Watched(Generic[T]):
     async def get(self, name: str) -> T | None:
         """None: there is no such thing. Raises StoreUnavailable: that can't be known now."""
         value = self._copies.get(name)
-        if value is not None and (self._changes.current or self._good_while_down()):
+        changes = self._changes
+        is_current = changes.clock() < changes.current_until
+        if value is not None and (is_current or self._good_while_down()):
             self._copies.move_to_end(name)
             self.hits += 1
             return value
-        if name in self._absent and self._changes.current:
+        if is_current and name in self._absent:
             self._absent.move_to_end(name)
             self.hits += 1
             return None
