@@ -2,8 +2,8 @@
 
 What one turn of the event loop brings, and all that comes while a call is under way, goes in one
 call; in a cluster, in one round trip to each node. There is one round of calls at a time, whatever
-the number of policies. What was lent to this worker is given back with the next call, or soon after it
-has ended.
+the number of policies. What was lent to this worker is given back with the next call, or soon after
+it has ended.
 
 Whoever waits while Redis does not answer has waited for the same silence: when a call fails, what
 came meanwhile is not sent after it.
