@@ -63,7 +63,7 @@ async def batched(
     name: str, worker: Limiter, buckets: list[str], seconds: float, together: int = TOGETHER
 ) -> None:
     turn = cycle(buckets)
-    number, calls, started = 0, worker.counts.batches, time.perf_counter()
+    number, calls, started = 0, worker.courier.calls, time.perf_counter()
     end = started + seconds
 
     async def connection() -> None:
@@ -73,7 +73,7 @@ async def batched(
             number += 1
 
     await asyncio.gather(*(connection() for _ in range(together)))
-    row(name, number, time.perf_counter() - started, worker.counts.batches - calls)
+    row(name, number, time.perf_counter() - started, worker.courier.calls - calls)
 
 
 async def measure(url: str, seconds: float) -> None:

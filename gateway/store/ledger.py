@@ -14,7 +14,7 @@ Rules:
 - Nothing here lies in a space that is watched: the news of it would drown all other.
 
 Keys: `{prefix}:usage:{key id}:{day}`, `{prefix}:used:{key id}`, `{prefix}:batch:{worker}`; all
-expire. Days are UTC.
+expire. In a cluster each slot has its own `{prefix}:batch:{worker}:{{hash}}`. Days are UTC.
 
 Terms: a *tally* is what one key did on one route on one day: FIELDS.
 """
