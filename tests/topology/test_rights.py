@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from clusters import Cluster
-from exchanges import exchange
 from redis_process import RedisProcess
 
-from gateway.admin.operations import OPERATIONS, Context, open_context
+from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
 from gateway.sections import LedgerSettings, StoreSettings, VaultKey, VaultSettings
 from gateway.settings import Settings
 from gateway.store.check import check
-from gateway.store.ledger import Ledger
+from gateway.store.ledger import Ledger, Use
+from gateway.store.registry import Registry
 from gateway.store.rights import DATA, LAST, acl_line
 from gateway.store.transfer import Transfer
 
@@ -101,19 +101,15 @@ async def use_everything(context: Context) -> None:
 
     issued = await do("keys.issue", user=42, name="laptop")
     await do("keys.show", id=issued["id"])
-    silent = {"overlap": "7d", "when_silent": "30s"}
-    new = await do("keys.rotate", id=issued["id"], **silent)
-    await context.store.client.zadd("gw:retiring", {issued["id"]: 1})
+    await do("keys.set", id=issued["id"], name="phone", expires="2099-01-01")
+    rotated = await do("keys.rotate", id=issued["id"], overlap="1h", when_silent="10m")
     await context.rotation.judge()
-    assert (await do("keys.show", id=issued["id"]))["revoked_at"] is not None
-    ledger = Ledger(context.store, LedgerSettings())
-    used = exchange("GET", "/")
-    ledger.count(used, new["id"], 0.0)
-    await ledger.flush()
-    assert (await do("keys.usage", id=new["id"]))["requests"] == 1
-    await do("keys.revoke", id=issued["id"])
-    assert len(await do("keys.list")) == 2
-    await do("plans.set", user=42, plan="standard", until="2027-01-01")
+    await do("keys.usage", id=rotated["id"])
+    await do("keys.revoke", id=rotated["id"])
+    exported = [line async for line in Transfer(context.store, context.users).export()]
+    tallies = [tally async for tally in Transfer(context.store, context.users).take(exported)]
+    assert (tallies[-1].same, len(await do("keys.list"))) == (2, 2)
+    await do("plans.set", user=42, plan="standard", until="2099-01-01")
     await do("plans.set", user=42, plan="standard")
     await do("plans.show", user=42)
     await do("plans.revoke", user=42)
