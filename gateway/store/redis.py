@@ -45,9 +45,10 @@ KEYS_A_SCAN = 500
 class Script(Protocol):
     """A Lua script that Redis knows by its hash; it is sent once."""
 
-    async def __call__(
-        self, keys: Sequence[str] = ..., args: Sequence[Any] = ..., client: Client = ...
-    ) -> Any: ...
+    script: str
+    sha: str
+
+    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
 
 
 class Store:
@@ -142,6 +143,10 @@ class Store:
         """Lua as a function of keys and arguments, to be awaited within `guard()`."""
         script: Script = self.client.register_script(text)
         return script
+
+    def slot_groups(self, keys: Sequence[str]) -> list[list[int]]:
+        """Positions in `keys`, in groups that may go in one script or transaction."""
+        return [list(range(len(keys)))] if keys else []
 
     def changed(self, *keys: str) -> None:
         """Forget what is remembered of these keys, by whole names: this process wrote to them.

@@ -1,0 +1,37 @@
+"""One script over many keys: in one call on one server, by slot in a cluster."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.store.redis import Script, Store
+
+
+async def run_on_all(
+    store: Store, script: Script, keys: Sequence[str], words: Sequence[Sequence[Any]], *first: str
+) -> list[Any]:
+    """What `script` returns for each key. It takes `first`, and then the words of each key.
+
+    Raises StoreUnavailable; then it may have been done for some of them.
+    """
+    groups = store.slot_groups(keys)
+    calls = [
+        (
+            [keys[at] for at in group],
+            [*first, *(word for at in group for word in words[at])],
+        )
+        for group in groups
+    ]
+    async with store.guard():
+        if len(calls) == 1:
+            answers = [await script(*calls[0])]
+        else:
+            await store.client.script_load(script.script)
+            pipeline = store.client.pipeline(transaction=False)
+            for some, args in calls:
+                pipeline.evalsha(script.sha, len(some), *some, *args)
+            answers = await pipeline.execute()
+    outcomes: list[Any] = [None] * len(keys)
+    for group, answer in zip(groups, answers, strict=True):
+        for at, outcome in zip(group, answer, strict=True):
+            outcomes[at] = outcome
+    return outcomes
