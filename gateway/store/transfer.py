@@ -160,17 +160,15 @@ class Transfer:
         ]
         outcomes = await run_on_all(self._store, self._adopt, names, words, self._goes_before)
         self._store.changed(*names)
-        freed = []
         for (number, line), outcome in zip(lines.items(), outcomes, strict=True):
             if outcome in OUTCOMES:
                 setattr(tally, outcome, getattr(tally, outcome) + 1)
-                continue
-            tally.refuse(number, "the key has another id or user here; give it those")
-            if self._id_name(line) in claimed:
-                freed.append(self._id_name(line))
-        if freed:
+                claimed.discard(self._id_name(line))
+            else:
+                tally.refuse(number, "the key has another id or user here; give it those")
+        if free := claimed & {self._id_name(line) for line in lines.values()}:
             async with self._store.guard():
-                await self._store.client.delete(*freed)
+                await self._store.client.delete(*free)
 
     def _id_name(self, line: KeyLine) -> str:
         return self._store.key("keyid", line.record["id"])
