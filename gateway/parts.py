@@ -25,12 +25,14 @@ from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pool
 from gateway.proxy.sockets import OpenSockets
+from gateway.proxy.streams import Streams
 from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.registry import Registry, gateway_name
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
@@ -44,6 +46,7 @@ class Parts:
 
     settings: Settings
     store: Store
+    registry: Registry  # the workers of all gateways; `live` of them divide a limit
     keys: Keys
     users: Users
     plans: Plans
@@ -55,6 +58,7 @@ class Parts:
     cors: Cors | None
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
+    streams: Streams  # likewise
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
@@ -106,11 +110,14 @@ class Parts:
                 self.closing.add(closing)
                 closing.add_done_callback(self.closing.discard)
         self.sockets.sweep(now)
+        pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
+        self.streams.sweep(connection for pool in pools for connection in pool.active())
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
         yield Reading(Sourced.STORE_UP, (), float(self.store.available))
         yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
+        yield Reading(Sourced.WORKERS_LIVE, (), self.registry.live)
         for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
             yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
             yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
@@ -184,12 +191,23 @@ class Parts:
         if self.tracer is not None:
             await self.tracer.close()
         await self.session.close()
+        await self.registry.close()
         await self.store.close()
 
 
-async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
-    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
+async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = None) -> Parts:
+    """Open the store and everything on it. Redis may be away: the gateway starts without it.
+
+    `worker` is this worker's name among those of all gateways.
+    """
     store = await Store.open(settings.store)
+    registry = Registry(
+        store,
+        worker or gateway_name(),
+        assumed=settings.listen.workers,
+        kept_seconds=settings.keys.stale_for,
+    )
+    await registry.start()
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
@@ -203,6 +221,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
     parts = Parts(
         settings=settings,
         store=store,
+        registry=registry,
         keys=Keys(store, settings.keys, users),
         users=users,
         plans=Plans(users, settings.plans),
@@ -214,6 +233,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         cors=make_cors(settings.cors),
         metrics=metrics,
         sockets=OpenSockets(settings.sockets, addresses.bucket),
+        streams=Streams(),
         limiters={limiter.policy.name: limiter},
     )
     if settings.tracing.endpoint is not None:

@@ -107,11 +107,11 @@ class Gateway:
         table: RouteTable[Route],
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
-        access: AccessList | None,
         limiter: Limiter | None,
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
+        access: AccessList | None = None,
         cors: Cors | None = None,
         tracer: Tracer | None = None,
     ) -> None:

@@ -12,13 +12,16 @@ given: it could be a secret in the wrong place.
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from gateway.admin import arguments as given
 from gateway.admin.arguments import BadArgument, Parser, Refused
+from gateway.errors import StoreUnavailable
 from gateway.identity.users import UserExistsError, Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
+from gateway.store.barrier import acknowledged
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
@@ -72,12 +75,17 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One command: what it does, whether that changes anything, and the arguments it takes."""
+    """One command: what it does, whether that changes anything, and the arguments it takes.
+
+    `acknowledged`: it may take something away, and is done when every worker has heard of it. Its
+    result says so too, see `barrier.py`.
+    """
 
     work: Callable[..., Awaitable[Any]]
     changes: bool
     required: Mapping[str, Parser] = field(default_factory=dict)
     optional: Mapping[str, Parser] = field(default_factory=dict)
+    acknowledged: bool = False
 
     async def run(self, context: Context, /, **arguments: Any) -> Any:
         """Check the arguments, all of them, and do the work. None stands for "not given"."""
@@ -97,7 +105,18 @@ class Operation:
                     raise BadArgument(f"{name} {error}") from None
             elif name in self.required:
                 raise BadArgument(f"{name} is missing")
-        return await self.work(context, **parsed)
+        if not self.acknowledged:
+            return await self.work(context, **parsed)
+        began = monotonic()
+        with context.store.noting() as written:
+            result = await self.work(context, **parsed)
+        try:
+            return {**result, **(await acknowledged(context.store, written, began)).shown()}
+        except StoreUnavailable:
+            raise Refused(
+                "it is done, but who has heard of it could not be asked: the store went away; "
+                "the same command asks again"
+            ) from None
 
 
 async def issue_key(
@@ -169,6 +188,13 @@ async def set_plan(
     return (await context.plans.set(user, plan, until)).shown()
 
 
+async def revoke_plan(context: Context, *, user: int) -> dict[str, Any]:
+    try:
+        return (await context.plans.revoke(user)).shown()
+    except LookupError:
+        raise _no_user() from None
+
+
 async def show_plan(context: Context, *, user: int) -> dict[str, Any]:
     try:
         return (await context.plans.show(user)).shown()
@@ -197,6 +223,14 @@ async def list_users(context: Context) -> list[dict[str, Any]]:
 async def show_user(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
     try:
         return (await context.users.show(id)).shown()
+    except LookupError:
+        raise _no_user() from None
+
+
+async def revoke_tokens(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
+    """Of later sign-ins, the tokens are good."""
+    try:
+        return (await context.users.revoke_tokens(id)).shown()
     except LookupError:
         raise _no_user() from None
 
@@ -269,24 +303,33 @@ OPERATIONS: Mapping[str, Operation] = {
             "expires": given.no_longer("never", given.future),
             "allow": given.no_longer("any", given.networks),
         },
+        acknowledged=True,
     ),
-    "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}),
+    "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}, acknowledged=True),
     "plans.set": Operation(
-        set_plan, True, {"user": given.user_id, "plan": given.word}, {"until": given.moment}
+        set_plan,
+        True,
+        {"user": given.user_id, "plan": given.word},
+        {"until": given.moment},
+        acknowledged=True,
     ),
+    "plans.revoke": Operation(revoke_plan, True, {"user": given.user_id}, acknowledged=True),
     "plans.show": Operation(show_plan, False, {"user": given.user_id}),
     "users.create": Operation(
         create_user, True, {}, {"email": given.email, "name": given.name, "id": given.user_id}
     ),
     "users.list": Operation(list_users, False),
     "users.show": Operation(show_user, False, {"id": given.user_id}),
+    "users.revoke-tokens": Operation(revoke_tokens, True, {"id": given.user_id}, acknowledged=True),
     "vault.add": Operation(
         add_registered_key,
         True,
         {"email": given.email, "api_key": given.secret, "api_secret": given.secret},
     ),
     "vault.show": Operation(show_registered_key, False, {"email": given.email}),
-    "vault.remove": Operation(remove_registered_key, True, {"email": given.email}),
+    "vault.remove": Operation(
+        remove_registered_key, True, {"email": given.email}, acknowledged=True
+    ),
     "ips.list": Operation(list_blocks, False),
     "ips.unblock": Operation(lift_block, True, {"ip": given.ip}),
 }

@@ -95,7 +95,7 @@ def set_key(
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Change what is given of a key, and nothing else."""
+    """Change what is given of a key, and nothing else; returns when every worker knows."""
     options = Options(config, routes, output)
     operate(options, "keys.set", id=key_id, name=name, expires=expires, allow=allow)
 
@@ -107,5 +107,9 @@ def revoke(
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Revoke a key, for good."""
+    """Revoke a key, for good. It is dead everywhere when this returns.
+
+    Every worker of every gateway has confirmed it then; those that didn't within 2 s are named,
+    and the exit code is 1.
+    """
     operate(Options(config, routes, output), "keys.revoke", id=key_id)

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 STORE_SECONDS = 5.0  # a command can wait longer than a request may
 GATEWAY_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+UNCONFIRMED = (
+    "it is done, but not confirmed by all: a worker that is named as unconfirmed and still runs "
+    "may go by what it knew for up to keys.stale_for seconds; the same command asks again"
+)
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
 
 
@@ -35,6 +39,8 @@ def operate(options: Options, operation: str, **arguments: Any) -> None:
         else:
             result = asyncio.run(ask_store(settings, operation, arguments))
         show(result, options.output)
+        if isinstance(result, dict) and result.get("unconfirmed"):
+            raise Failure(UNCONFIRMED)
 
 
 async def ask_store(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:

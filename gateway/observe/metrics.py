@@ -61,6 +61,7 @@ class Sourced(StrEnum):
     SOCKETS = "gateway_sockets"  # (route)
     SOCKETS_ENDED = "gateway_sockets_ended_total"  # (reason)
     STORE_UP = "gateway_store_up"  # ()
+    WORKERS_LIVE = "gateway_workers_live"  # ()
     RELOADED = "gateway_config_last_reload_successful"  # ()
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
@@ -207,6 +208,12 @@ class Metrics:
             Sourced.STORE_UP: Gauge(
                 Sourced.STORE_UP.value,
                 "1 when every worker reaches the store, else 0.",
+                registry=registry,
+                multiprocess_mode="livemin",
+            ),
+            Sourced.WORKERS_LIVE: Gauge(
+                Sourced.WORKERS_LIVE.value,
+                "Workers of all gateways on this store, as seen by the one that knows of fewest.",
                 registry=registry,
                 multiprocess_mode="livemin",
             ),

@@ -47,8 +47,8 @@ def test_there_is_every_command_of_the_design():
         *("serve", "reload", "check", "explain", "routes", "demo"),
         *("keys issue", "keys list", "keys show", "keys set", "keys revoke"),
         *("keys export", "keys import"),
-        *("plans set", "plans show"),
-        *("users create", "users list", "users show"),
+        *("plans set", "plans show", "plans revoke"),
+        *("users create", "users list", "users show", "users revoke-tokens"),
         *("vault add", "vault show", "vault remove"),
         *("ips list", "ips unblock"),
     }

@@ -59,7 +59,7 @@ def test_in_text_a_key_stands_whole_on_its_line(gateway):
 def test_a_plan_is_set_and_shown(gateway):
     words = ("--user", "42", "--plan", "standard", "--until", "2027-01-01", "--output", "json")
     expected = {"user_id": 42, "plan": "standard", "plan_expires_at": "2027-01-01T00:00:00"}
-    assert ok(gateway("plans", "set", *words)) == expected
+    assert ok(gateway("plans", "set", *words)).items() >= expected.items()
     assert ok(gateway("plans", "show", "--user", "42", "--output", "json")) == expected
 
 
@@ -85,7 +85,7 @@ def test_a_registered_key_comes_from_standard_input_or_a_file(gateway, tmp_path,
     with redis.Redis.from_url(redis_url) as client:
         assert b"canary" not in b"".join(client.hgetall("gw:vault:user@example.com").values())
     removed = ok(gateway("vault", "remove", "user@example.com", "--output", "json"))
-    assert removed == {"email": "user@example.com", "removed": True}
+    assert (removed["email"], removed["removed"]) == ("user@example.com", True)
 
 
 @pytest.mark.parametrize(
