@@ -13,7 +13,7 @@ async def run_on_all(
 
     Raises StoreUnavailable; then it may have been done for some of them.
     """
-    groups = store.slot_groups(keys)
+    groups = list(store.slot_groups(keys).values()) if keys else []
     calls = [
         (
             [keys[at] for at in group],

@@ -26,6 +26,7 @@ KNOWN = ("sha256", *RECORD, *OF_USER)
 _DIGEST = re.compile("[0-9a-f]{64}").fullmatch
 _ID = re.compile("[!-~]{1,200}").fullmatch
 _USER = re.compile("[1-9][0-9]{0,15}").fullmatch
+_SECONDS = re.compile("[0-9]{1,12}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ def write(sha256: str, record: Mapping[str, str], user: Mapping[str, str]) -> st
     line: dict[str, Any] = {"sha256": sha256}
     line |= {name: record[name] for name in RECORD if name in record}
     line |= {name: user[name] for name in OF_USER if name in user}
-    if _USER(record.get("user_id", "")):
-        line["user_id"] = int(record["user_id"])
+    for name, is_number in (("user_id", _USER), ("silent_for", _SECONDS)):
+        if is_number(line.get(name, "")):
+            line[name] = int(line[name])
     return json.dumps(line)
 
 
@@ -111,6 +113,13 @@ def _moment(value: Any) -> str:
         raise ValueError("must be a time, as in 2027-01-01T12:00:00 (UTC)") from None
 
 
+def _seconds(value: Any) -> str:
+    text = str(value) if type(value) in (int, str) else ""
+    if not _SECONDS(text):
+        raise ValueError("must be a whole number of seconds")
+    return text
+
+
 def _networks(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("must be text: networks with commas between")  # noqa: TRY004  # as above
@@ -128,6 +137,8 @@ _FORMS: Mapping[str, Callable[[Any], str]] = {
     "revoked_at": _moment,
     "replaced_by": _id,
     "allow": _networks,
+    "retires_at": _moment,
+    "silent_for": _seconds,
     "plan": _name,
     "plan_expires_at": _moment,
 }

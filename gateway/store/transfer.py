@@ -21,6 +21,7 @@ from typing import Protocol
 from gateway.store.grouped import run_on_all
 from gateway.store.keyline import KeyLine, parse, write
 from gateway.store.redis import Script, Store
+from gateway.store.rotation import expect_silence
 
 LINES_A_BATCH = 500
 MAX_COMPLAINTS = 1000
@@ -160,12 +161,17 @@ class Transfer:
         ]
         outcomes = await run_on_all(self._store, self._adopt, names, words, self._goes_before)
         self._store.changed(*names)
+        silences: dict[str, int] = {}
         for (number, line), outcome in zip(lines.items(), outcomes, strict=True):
             if outcome in OUTCOMES:
                 setattr(tally, outcome, getattr(tally, outcome) + 1)
+                if "silent_for" in line.record:
+                    silences[line.record["id"]] = int(line.record["silent_for"])
                 claimed.discard(self._id_name(line))
             else:
                 tally.refuse(number, "the key has another id or user here; give it those")
+        if silences:
+            await expect_silence(self._store, silences)
         if free := claimed & {self._id_name(line) for line in lines.values()}:
             async with self._store.guard():
                 await self._store.client.delete(*free)

@@ -10,6 +10,7 @@ from gateway.sections import KeySettings
 from gateway.store.keyline import KNOWN, parse
 from gateway.store.keys import Keys, digest
 from gateway.store.redis import Store
+from gateway.store.rotation import Rotation
 from gateway.store.transfer import LINES_A_BATCH, Tally, Transfer
 
 SHA = digest("imported-key-0001")
@@ -90,6 +91,22 @@ async def test_a_record_that_is_none_is_counted_and_not_exported(store, keys, tr
     await store.client.set("gw:key:odd", "x")
     assert len([line async for line in transfer.export()]) == 1
     assert transfer.unread == 1
+
+
+async def test_a_key_amid_its_rotation_retires_where_it_is_taken_to(store, keys, transfer):
+    first, _ = await keys.issue(42)
+    await Rotation(store, keys).rotate(first.id, 7 * 86_400, 3600)
+    rotated = await keys.show(first.id)
+    lines = [line async for line in transfer.export()]
+    await store.client.flushall()
+    assert outcomes(await take(transfer, *lines)) == {"new": 2}
+    assert await keys.show(first.id) == rotated
+    due = await store.client.zscore("gw:retiring", first.id)
+    await take(transfer, *lines)
+    assert await store.client.zscore("gw:retiring", first.id) == due
+    await store.client.zincrby("gw:retiring", -86_400_000, first.id)
+    await Rotation(store, keys).judge()
+    assert (await keys.show(first.id)).revoked_at is not None
 
 
 async def test_a_copy_of_the_key_hears_of_it(store, keys, transfer):
@@ -330,4 +347,6 @@ async def test_keys_of_many_slots_are_taken_one_by_one(real_store, keys_in_slots
 
 @pytest.fixture
 def keys_in_slots(monkeypatch):
-    monkeypatch.setattr(Store, "slot_groups", lambda _self, keys: [[at] for at in range(len(keys))])
+    monkeypatch.setattr(
+        Store, "slot_groups", lambda _self, keys: {at: [at] for at in range(len(keys))}
+    )
