@@ -16,10 +16,26 @@ from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
 from gateway.errors import NotFound
 from gateway.exchange import Answer, Exchange, json_answer
+from gateway.fields import Period
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
-from gateway.limits import Limiter, Policy
+from gateway.limits import (
+    AnyLimit,
+    Limit,
+    Limiter,
+    PlanLimit,
+    Policy,
+    SlotLimit,
+    Slots,
+    by_address,
+    by_key,
+    by_route,
+    by_user,
+    weigher,
+)
+from gateway.limits.limit import Subject
+from gateway.limits.policy import window_seconds
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
 from gateway.parts import Parts, make_cors
@@ -33,6 +49,7 @@ from gateway.routespec import (
     OWN_ENDPOINTS,
     OwnEndpoint,
     OwnName,
+    Per,
     RouteSpec,
     own_endpoints,
 )
@@ -52,25 +69,25 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     """
     pools = {name: parts.pool_of(name, spec) for name, spec in route_file.upstreams.items()}
     table: RouteTable[Route] = RouteTable()
-    limiters = [parts.limiter]
+    limiters: list[Limiter | Slots] = [parts.limiter]
     routes: dict[str, Route] = {}
     for number, (claims, route) in enumerate(_routes(parts, route_file)):
         table.add(claims, route)
         routes[route.name] = route
-        if route.limiter is not None:
-            limiters.append(route.limiter)
+        for limit in (*route.limits, *route.own_limits):
+            limiters += limit.limiters
         if number % ROUTES_A_TURN == 0:
             await asyncio.sleep(0)
     parts.pools = pools
     parts.limiters = {limiter.policy.name: limiter for limiter in limiters}
-    limit = parts.settings.rate_limit
+    over_all = parts.settings.rate_limit
     return Gateway(
         table=table,
         routes=routes,
         addresses=parts.addresses,
         access=parts.settings.networks.access,
-        limiter=parts.limiter if limit.enabled else None,
-        exempt=frozenset(limit.exempt),
+        limits=(Limit(parts.limiter, by_address(parts.addresses)),) if over_all.enabled else (),
+        exempt=frozenset(over_all.exempt),
         metrics=parts.metrics,
         access_log=access_log,
         cors=parts.cors,
@@ -115,7 +132,8 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
         access=spec.networks.access,
-        limiter=_own_limiter(parts, spec),
+        limits=tuple(_limits(parts, spec, ("ip", "route"))),
+        own_limits=(*_limits(parts, spec, ("user", "key")), *_plan_limits(parts, spec)),
         cors=cors,
         enforce=spec.enforce,
     )
@@ -160,11 +178,42 @@ def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
     return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
 
 
-def _own_limiter(parts: Parts, spec: RouteSpec) -> Limiter | None:
-    if spec.rate_limit is None:
-        return None
-    limit = spec.rate_limit
-    return parts.limiter_of(Policy(f"route-{spec.name}", limit.requests, limit.window, 0))
+def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:
+    """Those of the route's own limits that count by one of `by`."""
+    subjects: dict[Per, Subject] = {
+        "ip": by_address(parts.addresses),
+        "route": by_route,
+        "user": by_user,
+        "key": by_key,
+    }
+    for limit in spec.limits:
+        name, per = limit.name(spec.name), limit.per
+        if per not in by:
+            continue
+        if limit.concurrent is not None:
+            slots = parts.slots_of(Policy(name, limit.concurrent, "concurrent", per=per))
+            yield SlotLimit(slots, subjects[per])
+        else:
+            assert limit.requests is not None  # routefile refuses a limit that has neither
+            limiter = parts.limiter_of(Policy(name, limit.requests, limit.window, per=per))
+            yield Limit(limiter, subjects[per], weigher(limit.weight or spec.weight))
+
+
+def _plan_limits(parts: Parts, spec: RouteSpec) -> Iterator[PlanLimit]:
+    """Those of the plans; who has no plan has those of the lowest. Shorter windows come first."""
+    settings = parts.settings
+    if not spec.knows_user:
+        return
+    windows: dict[int | Period, dict[str | None, Limiter]] = {}
+    for plan, limits in settings.plan_limits.items():
+        for window, requests in limits.windows.items():
+            name = f"plan-{plan}-{window}"
+            policy = Policy(name, requests, window, per="user", space=f"plan-{window}")
+            limiter = windows.setdefault(window, {})[plan] = parts.limiter_of(policy)
+            if plan == settings.plans[0]:
+                windows[window][None] = limiter
+    for window in sorted(windows, key=window_seconds):
+        yield PlanLimit(windows[window], weigher(spec.weight))
 
 
 def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:
@@ -182,10 +231,10 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     settings = parts.settings
     is_on = endpoint.is_on(settings)
     name, pattern = (endpoint.name, endpoint.auth) if is_on else (UNMATCHED, NO_PATTERN)
-    limiter = None
+    limits: tuple[Limit, ...] = ()
     if is_on and endpoint.has_limit:
         policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
-        limiter = parts.limiter_of(policy)
+        limits = (Limit(parts.limiter_of(policy), by_address(parts.addresses)),)
     return Route(
         name=name,
         pattern=pattern,
@@ -193,7 +242,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
-        limiter=limiter,
+        limits=limits,
         cors=parts.cors,
     )
 

@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -65,6 +65,7 @@ IDENTITY = frozenset(
     }
 )
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+LONGEST_WINDOW_SECONDS = 86_400
 LONGEST_SOCKET_PATH = 107  # bytes; sun_path of unix(7) less the NUL
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -305,9 +306,18 @@ def _byte_count(value: Any) -> Any:
     return int(match[1]) * UNITS[match[2]]
 
 
+def _window(value: Any) -> Any:
+    seconds = isinstance(value, int) and not isinstance(value, bool)
+    if value in ("day", "month") or (seconds and 1 <= value <= LONGEST_WINDOW_SECONDS):
+        return value
+    raise ValueError(f"must be seconds, from 1 to {LONGEST_WINDOW_SECONDS}, or day or month")
+
+
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
+Period = Literal["day", "month"]  # of the calendar, in UTC
+Window = Annotated[int | Period, PlainValidator(_window, json_schema_input_type=int | Period)]
 Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
 ByteCount = Annotated[
     int,

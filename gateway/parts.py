@@ -20,7 +20,7 @@ from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.limits import ClientAddresses, Limiter, Policy
+from gateway.limits import ClientAddresses, Courier, Limiter, Policy, Slots
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
@@ -57,6 +57,7 @@ class Parts:
     vault: Vault
     tokens: AppTokens
     addresses: ClientAddresses
+    courier: Courier  # of all limiters, of all configurations
     limiter: Limiter
     session: ClientSession
     cors: Cors | None
@@ -68,7 +69,8 @@ class Parts:
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
-    limiters: dict[str, Limiter] = field(default_factory=dict)  # by the name of their policy
+    # By the name of their policy.
+    limiters: dict[str, Limiter | Slots] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)  # by the name of their upstream
     # Pools of configurations before, each with the loop time until which it takes what was on its
     # way there. That may not have come yet, so none ends for having nothing to do.
@@ -78,13 +80,27 @@ class Parts:
     def limiter_of(self, policy: Policy) -> Limiter:
         """The limiter of `policy`: the one that there is, unless it is of another policy."""
         known = self.limiters.get(policy.name)
-        if known is None or known.policy != policy:
+        if not isinstance(known, Limiter) or known.policy != policy:
             known = self.limiters[policy.name] = Limiter(
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
                 share=self.settings.listen.workers,
                 addresses=self.addresses,
+                courier=self.courier,
+            )
+        return known
+
+    def slots_of(self, policy: Policy) -> Slots:
+        """As `limiter_of`, for a policy of what is concurrent."""
+        known = self.limiters.get(policy.name)
+        if not isinstance(known, Slots) or known.policy != policy:
+            known = self.limiters[policy.name] = Slots(
+                policy,
+                self.store,
+                self.settings.rate_limit.when_store_is_down,
+                share=self.settings.listen.workers,
+                courier=self.courier,
             )
         return known
 
@@ -204,6 +220,7 @@ class Parts:
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             await pool.close()
         await asyncio.gather(*(limiter.close() for limiter in self.limiters.values()))
+        await self.courier.close()
         for verifier in (self.google, self.apple):
             if verifier is not None:
                 await verifier.keys.close()
@@ -233,12 +250,14 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
+    courier = Courier(store)
     limiter = Limiter(
         _ip_policy(settings),
         store,
         settings.rate_limit.when_store_is_down,
         share=settings.listen.workers,
         addresses=addresses,
+        courier=courier,
     )
     keys = Keys(store, settings.keys, users)
     parts = Parts(
@@ -251,6 +270,7 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         vault=_vault(store, session, settings),
         tokens=AppTokens(settings.app_tokens),
         addresses=addresses,
+        courier=courier,
         limiter=limiter,
         session=session,
         cors=make_cors(settings.cors),
@@ -300,6 +320,7 @@ RELOAD: dict[str, Reload] = {
     "networks": Reload.LIVE,
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
+    "plan_limits": Reload.LIVE,
     "keys": Reload.WORKERS,
     "ledger": Reload.WORKERS,
     "app_tokens": Reload.LIVE,

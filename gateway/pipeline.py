@@ -1,8 +1,8 @@
 """A request's whole life. `Gateway.handle` tells it from top to bottom; the rest are its steps.
 
     who is it -> may that network come -> limit -> is it well formed -> which route
-    -> route's networks and limit -> preflight? -> authenticate -> forward (or answer here)
-    -> count and log
+    -> route's networks and limits -> preflight? -> authenticate -> limits of users and keys
+    -> forward (or answer here) -> count and log
 
 Rules: nothing passes that a route does not name; every way out is one answer, one count, one log
 line; a step that knows its answer in this process never suspends.
@@ -26,10 +26,18 @@ from gateway.errors import (
     ClientGone,
     Forbidden,
     GatewayError,
+    Overloaded,
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
-from gateway.limits import ClientAddresses, Decision, Limiter, policy_header, ratelimit
+from gateway.limits import (
+    AnyLimit,
+    ClientAddresses,
+    Decision,
+    policy_header,
+    ratelimit,
+    release_slots,
+)
 from gateway.networks import AccessList
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
@@ -42,7 +50,10 @@ from gateway.store.ledger import Ledger
 
 logger = logging.getLogger("gateway.pipeline")
 
-LIMITED = "请求过于频繁。每个 IP 每分钟最多允许 {requests} 次请求。"
+LIMITED = "请求过于频繁。{subject}每{window}最多允许 {requests} 次请求。"
+WINDOWS: dict[int | str, str] = {60: "分钟", "day": "天", "month": "月"}
+UNDER_WAY = "请求过于频繁。{subject}最多允许 {requests} 个并发请求。"
+SUBJECTS = {"ip": "每个 IP ", "user": "每个用户", "key": "每个密钥", "route": "此接口"}
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 # RFC 3986 §3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; then a port.
@@ -74,7 +85,8 @@ class Route:
     metrics: RouteMetrics
     allow: str  # the methods, as `Allow` and preflights list them
     access: AccessList | None = None
-    limiter: Limiter | None = None
+    limits: tuple[AnyLimit, ...] = ()  # judged before it is known who calls,
+    own_limits: tuple[AnyLimit, ...] = ()  # and after that
     cors: Cors | None = None
     enforce: bool = True
 
@@ -108,7 +120,7 @@ class Gateway:
         table: RouteTable[Route],
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
-        limiter: Limiter | None,
+        limits: tuple[AnyLimit, ...],
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
@@ -121,7 +133,7 @@ class Gateway:
         self.routes = routes  # those of the table, by name
         self._addresses = addresses
         self._access = access
-        self._limiter = limiter
+        self._limits = limits
         self._exempt = exempt
         self._metrics = metrics
         self._access_log = access_log
@@ -142,20 +154,22 @@ class Gateway:
         self.identify(exchange)
         try:
             check_network(exchange, self._access)
-            if self._limiter is not None and exchange.path not in self._exempt:
-                await self.limit(exchange, self._limiter)
+            if self._limits and exchange.path not in self._exempt:
+                await self.limit(exchange, self._limits)
             if malformed is not None:
                 raise malformed
             check_head(exchange)
             route = self.match(exchange)
             check_network(exchange, route.access)
-            if route.limiter is not None:
-                await self.limit(exchange, route.limiter)
+            if route.limits:
+                await self.limit(exchange, route.limits)
             answer: Answer | None
             if route.cors is not None and is_preflight(exchange):
                 answer = route.cors.preflight(route.allow)
             else:
                 await self.authenticate(exchange, route)
+                if route.own_limits:
+                    await self.limit(exchange, route.own_limits)
                 answer = await route.respond(exchange)
             if answer is not None:
                 write_answer(exchange, answer)
@@ -164,6 +178,8 @@ class Gateway:
         except Exception as error:  # whatever it was, the client gets an answer
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             refuse(exchange, GatewayError())
+        finally:
+            release_slots(exchange)
         self.observe(exchange)
         return CLOSE if exchange.close_after or exchange.connection.ending else KEEP
 
@@ -176,19 +192,25 @@ class Gateway:
             exchange.request_id = named[0]
         else:
             exchange.request_id = f"{random.getrandbits(128):032x}"  # a name, no secret
-        exchange.own_lines = f"X-Request-ID: {exchange.request_id}\r\n".encode()
+        exchange.own_lines = own_lines(exchange)
         if self._cors is not None:
             speak_cors(exchange, self._cors)
         if self._tracer is not None:
             exchange.trace = self._tracer.begin(headers)
 
-    async def limit(self, exchange: Exchange, limiter: Limiter) -> None:
-        """Count the request against its address. Raises TooManyRequests."""
-        decision = await limiter.admit(self._addresses.bucket(exchange.client_ip))
-        exchange.limits += (decision,)
+    async def limit(self, exchange: Exchange, limits: tuple[AnyLimit, ...]) -> None:
+        """Count the request by each, in order, up to one that refuses. Raises TooManyRequests.
+
+        What those before it have counted stays counted.
+        """
+        for limit in limits:
+            decision = await limit.judge(exchange)
+            if decision is not None:
+                exchange.limits += (decision,)
+                if not decision.admitted:
+                    exchange.own_lines = own_lines(exchange)
+                    raise over_limit(decision, exchange.client_ip)
         exchange.own_lines = own_lines(exchange)
-        if not decision.admitted:
-            raise over_limit(decision, exchange.client_ip)
 
     def match(self, exchange: Exchange) -> Route:
         """The route, kept in the exchange for everything that follows."""
@@ -289,6 +311,8 @@ async def server_options(_exchange: Exchange) -> Answer:
 
 def own_lines(exchange: Exchange) -> bytes:
     """What every answer to this request carries, whoever makes it."""
+    if not exchange.limits:
+        return f"X-Request-ID: {exchange.request_id}\r\n".encode() + exchange.cors_lines
     policies = ", ".join(policy_header(decision.policy) for decision in exchange.limits)
     states = ", ".join(ratelimit(decision) for decision in exchange.limits)
     return (
@@ -306,15 +330,28 @@ def speak_cors(exchange: Exchange, cors: Cors | None) -> None:
     exchange.own_lines = others + exchange.cors_lines
 
 
-def over_limit(decision: Decision, client_ip: str) -> TooManyRequests:
+def over_limit(decision: Decision, client_ip: str) -> GatewayError:
     """The contract's words for a client that is over a limit, or blocked for having been."""
     if decision.blocked:
         return TooManyRequests(
             BLOCKED.format(ip=client_ip), reason="blocked", retry_after=decision.retry_after
         )
+    policy = decision.policy
+    if policy.window == "concurrent":
+        if policy.per == "route":
+            return Overloaded(reason="too_many_under_way", retry_after=decision.retry_after)
+        return TooManyRequests(
+            UNDER_WAY.format(subject=SUBJECTS[policy.per], requests=policy.requests),
+            reason="too_many_under_way",
+            retry_after=decision.retry_after,
+        )
     return TooManyRequests(
-        LIMITED.format(requests=decision.policy.requests),
-        reason="rate_limited",
+        LIMITED.format(
+            subject=SUBJECTS[policy.per],
+            window=WINDOWS.get(policy.window, f" {policy.window} 秒"),
+            requests=policy.requests,
+        ),
+        reason="rate_limited" if isinstance(policy.window, int) else "over_quota",
         retry_after=decision.retry_after,
     )
 

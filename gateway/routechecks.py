@@ -14,6 +14,7 @@ from gateway.routespec import (
     SUBPROTOCOL_PATTERNS,
     Draft,
     RouteSpec,
+    heaviest,
     label,
     own_endpoints,
 )
@@ -74,6 +75,9 @@ def _check_route(
         shown = document.quote((*draft.loc, "plan"), spec.plan)
         hint = did_you_mean(spec.plan, settings.plans)
         complain("plan", f"is {shown}, which isn't in the settings' plans{hint}")
+    if draft.sound("rate_limit", "weight", "auth", "owner"):
+        _check_limits(document, draft)
+        _check_plan_limits(draft, settings, complain)
     for field in _upgrades(spec):
         if spec.methods is not None and "GET" not in spec.methods:
             complain(field, "needs GET among the methods: an upgrade is a GET")
@@ -109,6 +113,45 @@ def _check_auth(draft: Draft, complain: Complain) -> None:
             complain("subprotocol_credential", "needs `websocket: true`")
         elif spec.auth not in SUBPROTOCOL_PATTERNS:
             complain("subprotocol_credential", f"can't go with {spec.auth}: it has no credential")
+
+
+def _check_limits(document: Document, draft: Draft) -> None:
+    spec = draft.spec
+    seen: set[str] = set()
+    for index, limit in enumerate(spec.limits):
+        at: Loc = ("rate_limit", index) if isinstance(spec.rate_limit, tuple) else ("rate_limit",)
+
+        def complain(field: str, text: str, at: Loc = at) -> None:
+            document.complain((*draft.loc, *at, field), f"{_called(draft, *at, field)} {text}")
+
+        if limit.per == "user" and not spec.knows_user:
+            complain("per", f"is user, and {spec.auth} tells of none; use ip or route")
+        if limit.per == "key" and spec.auth != "plan_key":
+            complain("per", f"is key, and {spec.auth} has none; use ip, user or route")
+        name = limit.name(spec.name)
+        if name in seen:
+            field = "window" if limit.concurrent is None else "concurrent"
+            complain(field, f"is that of another limit per {limit.per}; leave one of the two out")
+        seen.add(name)
+        if limit.concurrent is not None:
+            for idle in {"requests", "window", "weight"} & limit.model_fields_set:
+                complain(idle, "says nothing of what is concurrent; make it another limit")
+            continue
+        weight = heaviest(limit.weight or spec.weight)
+        if limit.requests is None:
+            complain("requests", "is missing")
+        elif weight > limit.requests:
+            complain("requests", f"must be at least {weight}: one request can weigh that")
+
+
+def _check_plan_limits(draft: Draft, settings: Settings | None, complain: Complain) -> None:
+    """Can each plan's users send the heaviest request?"""
+    spec = draft.spec
+    weight = heaviest(spec.weight)
+    for plan, limits in settings.plan_limits.items() if settings and spec.knows_user else ():
+        least = min(limits.windows.values(), default=weight)
+        if weight > least:
+            complain("weight", f"can be {weight}, and plan_limits.{plan} has only {least}")
 
 
 def _upgrades(spec: RouteSpec) -> list[str]:
@@ -275,8 +318,8 @@ def _shared(one: Match, other: Match) -> str:
     return f"{'any method' if methods is None else ', '.join(sorted(methods))} {one.path}"
 
 
-def _called(draft: Draft, field: str | None = None) -> str:
-    return label("route", _name(draft), () if field is None else (field,))
+def _called(draft: Draft, *field: str | int) -> str:
+    return label("route", _name(draft), field)
 
 
 def _name(draft: Draft) -> str | int:

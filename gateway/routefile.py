@@ -143,6 +143,7 @@ def describe(route_file: RouteFile) -> list[dict[str, Any]]:
             "auth": route.auth,
             "plan": route.plan,
             "upstream": route.upstream,
+            "limits": [limit.shown for limit in route.limits],
         }
         for route in route_file.routes
     ]

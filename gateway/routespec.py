@@ -5,9 +5,10 @@ stand in `upstreamspec.py`.
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Strict, Tag, model_validator
 
 from gateway.complaints import TAG, Checked, Model
 from gateway.fields import (
@@ -21,6 +22,7 @@ from gateway.fields import (
     RoutePath,
     Text,
     UpgradeName,
+    Window,
 )
 from gateway.routing import Match, host_name
 from gateway.sections import CorsSettings, NetworkLists
@@ -28,6 +30,7 @@ from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
 
+Per = Literal["ip", "user", "key", "route"]
 Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_token"]
 BODY_PATTERNS = ("body_credentials", "registered_key")  # they read the body, all of it
 SUBPROTOCOL_PATTERNS = ("plan_key", "app_token")  # their credential fits into a subprotocol
@@ -123,11 +126,81 @@ OWN_NAMES = frozenset(
 )
 
 
+class WeightStep(Model):
+    to: Count = Field(ge=1)
+    """The parameter's highest value that has this weight."""
+    weight: Count = Field(ge=1)
+    """What such a request counts."""
+
+
+def _ascending(steps: tuple[WeightStep, ...]) -> tuple[WeightStep, ...]:
+    if any(step.to >= later.to for step, later in pairwise(steps)):
+        raise ValueError("must ascend in `to`")
+    return steps
+
+
+class ParameterWeight(Model):
+    parameter: Text
+    """The query's parameter that decides, as in limit."""
+    steps: Annotated[tuple[WeightStep, ...], AfterValidator(_ascending)] = Field(min_length=1)
+    """Ascending. What is above them all, repeated or no whole number has the highest weight."""
+    default: Count | None = Field(default=None, ge=1)
+    """The value that counts where the parameter is missing; null: the highest weight."""
+
+    @property
+    def most(self) -> int:
+        return max(step.weight for step in self.steps)
+
+
+def _weight_form(value: object) -> str:
+    return f"{TAG}fields" if isinstance(value, dict | ParameterWeight) else f"{TAG}number"
+
+
+Weight = Annotated[
+    Annotated[Annotated[int, Strict(), Field(ge=1)], Tag(f"{TAG}number")]
+    | Annotated[ParameterWeight, Tag(f"{TAG}fields")],
+    Discriminator(_weight_form),
+]
+
+
+def heaviest(weight: int | ParameterWeight | None) -> int:
+    """The most that one request may weigh."""
+    return weight.most if isinstance(weight, ParameterWeight) else weight or 1
+
+
 class RouteLimit(Model):
-    requests: Count = Field(ge=1)
-    """Requests an address may send to this route in any one window."""
-    window: Count = Field(default=60, ge=1)
-    """Seconds that window is long."""
+    per: Per = "ip"
+    """What it counts by: the client's address, the user, the plan key, or the route as a whole."""
+    requests: Count | None = Field(default=None, ge=1)
+    """Requests that each of them may send to this route in any one window, or their weights."""
+    concurrent: Count | None = Field(default=None, ge=1)
+    """Instead: how many of their requests may be under way at once; a socket is until it ends."""
+    window: Window = 60
+    """Seconds that window is long; or day or month, of the calendar in UTC."""
+    weight: Weight | None = None
+    """What a request counts here, instead of the route's weight."""
+
+    def name(self, route: str) -> str:
+        """What the policy is called, in headers and metrics too."""
+        return f"route-{route}-{self.per}-{'concurrent' if self.concurrent else self.window}"
+
+    @property
+    def shown(self) -> str:
+        if self.concurrent is not None:
+            return f"{self.concurrent} at once per {self.per}"
+        window = f"in {self.window} s" if isinstance(self.window, int) else f"a {self.window}"
+        return f"{self.requests} {window} per {self.per}"
+
+
+def _limits_form(value: object) -> str:
+    return f"{TAG}list" if isinstance(value, list | tuple) else f"{TAG}fields"
+
+
+RouteLimits = Annotated[
+    Annotated[RouteLimit, Tag(f"{TAG}fields")]
+    | Annotated[tuple[RouteLimit, ...], Tag(f"{TAG}list")],
+    Discriminator(_limits_form),
+]
 
 
 def _cors_form(value: object) -> str:
@@ -157,8 +230,10 @@ class RouteSpec(Model):
     """Only requests to this host; such a route goes before those without host."""
     networks: NetworkLists = NetworkLists()
     """Who may come to this route, of those whom the settings let in."""
-    rate_limit: RouteLimit | None = None
-    """A limit of this route's own, per address, beside the one over all routes."""
+    rate_limit: RouteLimits | None = None
+    """One limit of this route's own or a list of them, beside the one over all routes."""
+    weight: Weight | None = None
+    """What a request counts in the route's own limits and in its plan's; null: one."""
     timeout: Timeout | None = None
     """Instead of the upstream's; what is left out stays as the upstream has it."""
     retry: RouteRetry | None = None
@@ -201,6 +276,18 @@ class RouteSpec(Model):
         ):
             return {**fields, "max_body": DEFAULT_MAX_BODY_BYTES}
         return fields
+
+    @property
+    def limits(self) -> tuple[RouteLimit, ...]:
+        """Its own, in the order in which they are judged."""
+        if isinstance(self.rate_limit, tuple):
+            return self.rate_limit
+        return () if self.rate_limit is None else (self.rate_limit,)
+
+    @property
+    def knows_user(self) -> bool:
+        """Does its pattern tell which user is calling?"""
+        return self.auth in ("plan_key", "app_token") or self.owner is not None
 
     @property
     def takes_app_token(self) -> bool:

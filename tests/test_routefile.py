@@ -135,6 +135,7 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "plan": None,
         "host": None,
         "rate_limit": None,
+        "weight": None,
         "timeout": None,
         "retry": None,
         "max_body": None,
@@ -230,8 +231,17 @@ def test_a_route_takes_what_its_timeout_leaves_out_from_the_upstream(load, given
     assert (spec.timeout and spec.timeout.model_dump()) == timeout
 
 
+def test_a_weight_that_no_plan_s_user_could_pay_is_told(load, complaints):
+    settings = Settings(plan_limits={"free": {"daily": 5}, "standard": {"requests": 9}})
+    assert complaints(HEAD + route(auth="app_token", weight=7), settings=settings) == [
+        "4:66: route 'a': weight can be 7, and plan_limits.free has only 5"
+    ]
+    assert load(HEAD + route(weight=7), settings=settings).routes[0].weight == 7
+
+
 def test_the_table_is_told_as_data(load):
-    listed = describe(load(HEAD + route(methods="[GET]", host="A.example", path="/{x}")))
+    line = route(methods="[GET]", host="A.example", path="/{x}", rate_limit="{requests: 9}")
+    listed = describe(load(HEAD + line))
     assert listed == [
         {
             "name": "a",
@@ -241,6 +251,7 @@ def test_the_table_is_told_as_data(load):
             "auth": "public",
             "plan": None,
             "upstream": "up",
+            "limits": ["9 in 60 s per ip"],
         }
     ]
 
@@ -467,6 +478,47 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         ),
         ({"max_body": "-1"}, "4:65: route 'a': max_body must be at least 0; it is -1"),
         ({"rate_limit": "{window: 5}"}, "4:67: route 'a': rate_limit.requests is missing"),
+        ({"rate_limit": "[{window: 5}]"}, "4:68: route 'a': rate_limit[0].requests is missing"),
+        (
+            {"rate_limit": "{requests: 5, window: 90000}"},
+            "4:89: route 'a': rate_limit.window must be seconds, from 1 to 86400, or day or month",
+        ),
+        (
+            {"rate_limit": "[{requests: 5}, {per: user, requests: 5}]"},
+            "4:89: route 'a': rate_limit[1].per is user, and public tells of none; use ip or route",
+        ),
+        (
+            {"auth": "app_token", "rate_limit": "{per: key, requests: 5}"},
+            "4:76: route 'a': rate_limit.per is key, and app_token has none; use ip, user or route",
+        ),
+        (
+            {"rate_limit": "[{requests: 5, window: 9}, {requests: 6, window: 9}]"},
+            (
+                "4:116: route 'a': rate_limit[1].window is that of another limit per ip; "
+                "leave one of the two out"
+            ),
+        ),
+        (
+            {"rate_limit": "{requests: 5}", "weight": "6"},
+            "4:78: route 'a': rate_limit.requests must be at least 6: one request can weigh that",
+        ),
+        (
+            {"rate_limit": "{concurrent: 5, window: 9}"},
+            (
+                "4:91: route 'a': rate_limit.window says nothing of what is concurrent; "
+                "make it another limit"
+            ),
+        ),
+        (
+            {"rate_limit": "{concurrent: 0}"},
+            "4:80: route 'a': rate_limit.concurrent must be at least 1; it is 0",
+        ),
+        ({"weight": "0"}, "4:63: route 'a': weight must be at least 1; it is 0"),
+        ({"weight": "{parameter: limit}"}, "4:63: route 'a': weight.steps is missing"),
+        (
+            {"weight": "{parameter: n, steps: [{to: 5, weight: 1}, {to: 5, weight: 2}]}"},
+            "4:85: route 'a': weight.steps must ascend in `to`",
+        ),
         ({"timeout": "{read: 0}"}, "4:71: route 'a': timeout.read must be more than 0; it is 0"),
         (
             {"timeout": "{raed: 1}"},

@@ -7,9 +7,14 @@ from gateway.cli.output import Failure
 from gateway.errors import GatewayError
 from gateway.proxy.headers import without_prefix
 from gateway.routefile import RouteFile
-from gateway.routespec import OWN_ENDPOINTS, OwnEndpoint, RouteLimit, RouteSpec, own_endpoints
+from gateway.routespec import (
+    OWN_ENDPOINTS,
+    OwnEndpoint,
+    ParameterWeight,
+    RouteSpec,
+    own_endpoints,
+)
 from gateway.routing import RouteTable
-from gateway.sections import VaultSettings
 from gateway.settings import Settings
 
 DEMANDS = {
@@ -78,19 +83,48 @@ def _limits(
 ) -> Iterator[dict[str, Any]]:
     limit = settings.rate_limit
     if limit.enabled and path not in limit.exempt:
-        yield {
-            "name": "ip",
-            "requests": limit.requests,
-            "window": limit.window,
-            "block": limit.block,
-        }
-    own: VaultSettings | RouteLimit | None
+        yield _limit("ip", "ip", limit.requests, limit.window, block=limit.block)
     if isinstance(taker, OwnEndpoint):
-        own = settings.vault if taker.has_limit else None
-    else:
-        own = taker.rate_limit
-    if own is not None:
-        yield {"name": taker.name, "requests": own.requests, "window": own.window, "block": 0}
+        if taker.has_limit:
+            yield _limit(taker.name, "ip", settings.vault.requests, settings.vault.window)
+        return
+    for own in taker.limits:
+        name, weight = own.name(taker.name), own.weight or taker.weight
+        if own.concurrent is not None:
+            yield _limit(name, own.per, own.concurrent, "concurrent")
+        else:
+            yield _limit(name, own.per, own.requests, own.window, weighs=_weighs(weight))
+    for plan, limits in settings.plan_limits.items() if taker.knows_user else ():
+        for window, requests in limits.windows.items():
+            name = f"plan-{plan}-{window}"
+            yield _limit(name, "user", requests, window, weighs=_weighs(taker.weight))
+
+
+def _limit(
+    name: str,
+    per: str,
+    requests: int | None,
+    window: int | str,
+    *,
+    block: int = 0,
+    weighs: str = "1",
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "per": per,
+        "requests": requests,
+        "window": window,
+        "block": block,
+        "weighs": weighs,
+    }
+
+
+def _weighs(weight: int | ParameterWeight | None) -> str:
+    """What a request counts."""
+    if not isinstance(weight, ParameterWeight):
+        return str(weight or 1)
+    least = min(step.weight for step in weight.steps)
+    return f"{least} to {weight.most}, by {weight.parameter}"
 
 
 def _demands(route: RouteSpec) -> str:

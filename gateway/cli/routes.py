@@ -32,5 +32,10 @@ def show_routes(
             targets = {name: list(spec.targets) for name, spec in route_file.upstreams.items()}
             show({"routes": table, "upstreams": targets}, output)
         else:
-            shown = [row | {"methods": ", ".join(row["methods"] or ["all"])} for row in table]
+            shown = [
+                row
+                | {"methods": ", ".join(row["methods"] or ["all"])}
+                | {"limits": "; ".join(row["limits"])}
+                for row in table
+            ]
             show(shown, output)

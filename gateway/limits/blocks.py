@@ -30,7 +30,7 @@ async def blocked_now(store: Store, prefix: str) -> list[Blocked]:
     now = seconds * 1000 + microseconds // 1000
     return [
         Blocked(
-            ip=key.removeprefix(prefix),
+            ip=key.removeprefix(prefix).strip("{}"),
             blocked_until=iso_utc(end // 1000),
             seconds_left=math.ceil((end - now) / 1000),
         )

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.store.redis import Script, Store
+from gateway.store.redis import Store
+from gateway.store.script import Script
 
 
 async def run_on_all(
@@ -25,10 +26,9 @@ async def run_on_all(
         if len(calls) == 1:
             answers = [await script(*calls[0])]
         else:
-            await store.client.script_load(script.script)
             pipeline = store.client.pipeline(transaction=False)
             for some, args in calls:
-                pipeline.evalsha(script.sha, len(some), *some, *args)
+                await script(some, args, client=pipeline)
             answers = await pipeline.execute()
     outcomes: list[Any] = [None] * len(keys)
     for group, answer in zip(groups, answers, strict=True):

@@ -14,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -27,6 +26,7 @@ from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel, Connection
 from gateway.store.channels import Channels
 from gateway.store.cluster import ClusterClient
 from gateway.store.patience import Patience
+from gateway.store.script import PooledScript, Script
 from gateway.store.topology import Client, client_for, where
 
 logger = logging.getLogger("gateway.store")
@@ -34,15 +34,6 @@ logger = logging.getLogger("gateway.store")
 KEYS_A_SCAN = 500
 
 _note: ContextVar[Callable[[str], None] | None] = ContextVar("note", default=None)
-
-
-class Script(Protocol):
-    """A Lua script that Redis knows by its hash; it is sent once."""
-
-    script: str
-    sha: str
-
-    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
 
 
 class Store:
@@ -144,6 +135,8 @@ class Store:
 
     def script(self, text: str) -> Script:
         """Lua as a function of keys and arguments, to be awaited within `guard()`."""
+        if self._channel is not None and self._cluster is None:
+            return PooledScript(self.client, text)
         script: Script = self.client.register_script(text)
         return script
 

@@ -20,8 +20,9 @@ from typing import Protocol
 
 from gateway.store.grouped import run_on_all
 from gateway.store.keyline import KeyLine, parse, write
-from gateway.store.redis import Script, Store
+from gateway.store.redis import Store
 from gateway.store.rotation import expect_silence
+from gateway.store.script import Script
 
 LINES_A_BATCH = 500
 MAX_COMPLAINTS = 1000

@@ -139,10 +139,11 @@ def test_routes_are_shown_in_the_files_order_without_any_secret(files, monkeypat
     result = run("routes")
     assert result.exit_code == 0
     head, mirror, klines, *_ = result.stdout.splitlines()
-    assert head.split() == ["NAME", "METHODS", "HOST", "PATH", "AUTH", "PLAN", "UPSTREAM"]
+    assert head.split() == ["NAME", "METHODS", "HOST", "PATH", "AUTH", "PLAN", "UPSTREAM", "LIMITS"]
     assert mirror.split()[:6] == ["mirror", "GET", "-", "/fapi/v1/{rest...}", "public", "-"]
-    assert mirror.endswith(" market-data")
-    assert klines.split()[-3:] == ["plan_key", "standard", "market-data"]
+    assert mirror.split()[6] == "market-data"
+    assert klines.split()[-8:-5] == ["standard", "market-data", "5"]
+    assert klines.endswith(" 5 in 10 s per ip")
     as_json = json.loads(run("routes", "--output", "json").stdout)
     assert [route["name"] for route in as_json["routes"]][:2] == ["mirror", "klines"]
     assert as_json["upstreams"]["strategy"] == ["http://127.0.0.1:9002"]
@@ -154,7 +155,15 @@ def explain(*words):
     return json.loads(result.stdout)
 
 
-IP_LIMIT = {"name": "ip", "requests": 1000, "window": 60, "block": 3600}
+IP_LIMIT = {
+    "name": "ip",
+    "per": "ip",
+    "requests": 1000,
+    "window": 60,
+    "block": 3600,
+    "weighs": "1",
+}
+OWN_LIMIT = IP_LIMIT | {"name": "route-klines-ip-10", "requests": 5, "window": 10, "block": 0}
 
 
 def test_explain_says_route_demands_way_and_limits(files):
@@ -167,7 +176,7 @@ def test_explain_says_route_demands_way_and_limits(files):
         "upstream": "market-data",
         "targets": ["http://127.0.0.1:9001", "http://127.0.0.1:9003"],
         "target": "/stock/v1/klines?symbol=A%2FB",
-        "limits": [IP_LIMIT, {"name": "klines", "requests": 5, "window": 10, "block": 0}],
+        "limits": [IP_LIMIT, OWN_LIMIT],
     }
 
 

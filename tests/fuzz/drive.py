@@ -86,7 +86,7 @@ class Driver:
             table=RouteTable(every),
             routes={route.name: route},
             addresses=addresses,
-            limiter=None,
+            limits=(),
             exempt=frozenset(),
             metrics=metrics,
             access_log=AccessLog(LoggingSettings(access=False)),

@@ -35,7 +35,7 @@ async def landed(*limiters: Limiter) -> None:
     turns_without_calls = 0
     while turns_without_calls < 3:
         await asyncio.sleep(0)
-        flights = [each._flight for each in limiters if each._flight is not None]
+        flights = [each.courier.flight for each in limiters if each.courier.flight is not None]
         turns_without_calls = 0 if flights else turns_without_calls + 1
         if flights:
             await asyncio.wait(flights)

@@ -98,9 +98,9 @@ async def test_a_redis_that_hangs_holds_nobody(redis_process):
     try:
         assert await admitted(limiter, 130) == 100
         await eventually(lambda: not store.available)
-        calls = limiter.counts.batches
+        calls = limiter.courier.calls
         assert await admitted(limiter, 10, OTHER) == 10
-        assert limiter.counts.batches == calls, "it is not asked again and again"
+        assert limiter.courier.calls == calls, "it is not asked again and again"
     finally:
         redis_process.resume()
     await eventually(lambda: store.available)
@@ -114,12 +114,12 @@ async def test_who_comes_while_redis_does_not_answer_waits_no_longer_than_the_fi
     redis_process.pause()
     try:
         first = asyncio.ensure_future(limiter.admit(CLIENT))
-        await eventually(lambda: limiter.counts.batches == 2)
+        await eventually(lambda: limiter.courier.calls == 2)
         second = asyncio.ensure_future(limiter.admit(OTHER))
         await first
         await asyncio.sleep(0)
         assert second.done()
-        assert limiter.counts.batches == 2
+        assert limiter.courier.calls == 2
     finally:
         redis_process.resume()
     await store.close()
