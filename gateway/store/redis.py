@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -149,6 +150,35 @@ class Store:
             return {"": range(len(keys))}
         return self._cluster.slot_groups(keys)
 
+    def server_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
+        """The positions of `keys`, by the server that has them."""
+        if self._cluster is None:
+            return {"": range(len(keys))}
+        return self._cluster.node_groups(keys)
+
+    async def call_each(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """A script's answers to several calls, by keys and arguments, in one round trip.
+
+        None for one that failed while others did not. Raises StoreUnavailable.
+        """
+        async with self.guard():
+            if len(calls) == 1:
+                return [await script(*calls[0])]
+            pipeline = self.client.pipeline(transaction=False)
+            for keys, arguments in calls:
+                await script(keys, arguments, client=pipeline)
+            answers = await pipeline.execute(raise_on_error=False)
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+            if len(failed) == len(answers):
+                raise failed[0]
+        for error in failed:
+            self.errors += 1
+            if not isinstance(error, (RedisConnectionError, OSError)):
+                logger.error("Redis refused one call of several: %s", type(error).__name__)
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
+
     def connection_to(self, key: str) -> Connection:
         """A new connection to the server that has `key`, not yet connected; to be closed by who
         asked. Raises StoreUnavailable if that isn't known.
@@ -188,7 +218,7 @@ class Store:
         """
         if self._cluster is None:
             return await self._read_hashes(keys)
-        groups = self._cluster.node_groups(keys)
+        groups = list(self._cluster.node_groups(keys).values())
         parts = await asyncio.gather(
             *(self._read_hashes([keys[at] for at in group]) for group in groups),
             return_exceptions=True,
