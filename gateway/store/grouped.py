@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.errors import StoreUnavailable
 from gateway.store.redis import Store
 from gateway.store.script import Script
 
@@ -22,16 +23,11 @@ async def run_on_all(
         )
         for group in groups
     ]
-    async with store.guard():
-        if len(calls) == 1:
-            answers = [await script(*calls[0])]
-        else:
-            pipeline = store.client.pipeline(transaction=False)
-            for some, args in calls:
-                await script(some, args, client=pipeline)
-            answers = await pipeline.execute()
+    answers = await store.call_each(script, calls) if calls else []
     outcomes: list[Any] = [None] * len(keys)
     for group, answer in zip(groups, answers, strict=True):
+        if answer is None:
+            raise StoreUnavailable
         for at, outcome in zip(group, answer, strict=True):
             outcomes[at] = outcome
     return outcomes
