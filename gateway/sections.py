@@ -172,7 +172,7 @@ class KeySettings(Model):
     stale_for: Count = Field(default=300, ge=0)
     """Seconds that known keys stay good while Redis is away."""
     remember: Count = Field(default=100_000, ge=1)
-    """Entries that each in-process copy of Redis's data holds at most."""
+    """Entries that each in-process copy of Redis's data holds, beside a tenth of absent names."""
 
 
 class LedgerSettings(Model):

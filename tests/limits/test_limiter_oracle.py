@@ -67,6 +67,24 @@ async def test_workers_together_admit_what_the_exact_log_allows(
     assert not world.under_way, "nothing is out, and still undecided"
 
 
+async def test_a_client_at_a_steady_990_a_minute_over_four_workers_is_never_refused(
+    real_store, clock: Clock, patient
+):
+    policy = Policy("ip", 1000, 60, 3600)
+    await clock.drive(real_store)
+    workers = [Limiter(policy, real_store, clock=clock) for _ in range(4)]
+    began = clock.ms
+    for number in range(3 * 990):
+        await clock.advance(began + number * 60_000 // 990 - clock.ms)
+        worker = workers[number % 4]
+        asked = asyncio.ensure_future(worker.admit(CLIENT))
+        for each in workers:
+            each.courier.give_back()
+        await landed(*workers)
+        assert asked.done(), f"the request {number} waits"
+        assert asked.result().admitted, f"the request {number} was refused"
+
+
 class World:
     """The truth about one bucket: when each request was admitted or refused."""
 
