@@ -7,6 +7,7 @@ A file of networks has one on each line; what follows `#` is a comment.
 """
 
 import ipaddress
+import re
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
@@ -21,6 +22,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 BITS = {4: 32, 6: 128}
 MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
 MAX_PROBLEMS = 20  # of one file
+MAX_LISTED = 100  # networks in a line of text
 
 
 def network(text: str) -> Network:
@@ -33,6 +35,20 @@ def network(text: str) -> Network:
     if not is_whole:
         raise ValueError(f"names one address inside a network; did you mean '{meant}'?")
     return unmapped(meant)
+
+
+def listed(text: str) -> list[Network]:
+    """The networks of a list with commas or blanks between them; at least one.
+
+    Raises ValueError with the rest of a sentence that begins with the field's name.
+    """
+    words = re.split(r"\s*,\s*|\s+", text.strip(), maxsplit=MAX_LISTED)
+    if len(words) > MAX_LISTED:
+        raise ValueError(f"must name at most {MAX_LISTED} networks")
+    try:
+        return list(map(network, words))
+    except ValueError as error:
+        raise ValueError(f"holds an entry that {error}") from None
 
 
 def unmapped(given: Network) -> Network:

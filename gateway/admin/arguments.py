@@ -13,12 +13,11 @@ from typing import Any
 
 from gateway.identity.users import LARGEST_ID
 from gateway.jsonbody import normal_email
-from gateway.networks import network
+from gateway.networks import listed
 from gateway.store.times import has_passed, iso_utc, unix_seconds
 
 MAX_NAME_LENGTH = 100
 MAX_WORD_LENGTH = 200
-MAX_NETWORKS = 100
 
 MOST_DAYS = 400
 LONGEST_SECONDS = 3650 * 86_400
@@ -105,15 +104,10 @@ def ip(value: Any) -> str:
 
 def networks(value: Any) -> str:
     """Networks with commas between, each in its canonical form."""
-    found = []
-    for one in _text(value).split(","):
-        try:
-            found.append(str(network(one.strip())))
-        except ValueError as error:
-            raise BadArgument(f"holds an entry that {error}") from None
-    if len(found) > MAX_NETWORKS:
-        raise BadArgument(f"must name at most {MAX_NETWORKS} networks")
-    return ",".join(found)
+    try:
+        return ",".join(map(str, listed(_text(value))))
+    except ValueError as error:
+        raise BadArgument(str(error)) from None
 
 
 def no_longer(word: str, parse: Parser) -> Parser:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.store.transfer import Transfer
 
 PROGRESS_SECONDS = 0.5
+LONGEST_LINE_BYTES = 65_536  # more than the longest that is taken
 STANDARD = Path("-")
 
 
@@ -53,54 +54,71 @@ def export_keys(
 
 def import_keys(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines; - is standard input.")],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="The file goes before what is here.")
+    ] = False,
     config: ConfigFile = None,
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Take keys in from JSON lines as `export` writes them; users who are unknown are created.
 
+    A key that is here stays as it is, but a revocation is taken over; with --overwrite the file's
+    name, times and networks are too. What is revoked here stays revoked, and no key changes its
+    id or its user.
+
     Lines that can't be taken are told, with their numbers, and the others are taken; then the exit
-    code is 1. Interrupted, begin anew: what is here already is passed over. A key that is revoked
-    here stays revoked.
+    code is 1. Interrupted, or with those lines mended, the same command goes on where it was.
     """
     options = Options(config, routes, output)
     with failures(output):
         settings = read_settings(options)
         with _opened(file) as lines:
-            result = asyncio.run(_import(settings, lines))
-        complaints = result.pop("complaints")
+            try:
+                result = asyncio.run(_import(settings, lines, overwrite=overwrite))
+            except KeyboardInterrupt:
+                raise Failure("interrupted; the same command goes on where it was") from None
+        source = "standard input" if file == STANDARD else file
+        complaints = [f"{source}:{number}: {why}" for number, why in result.pop("complaints")]
         show(result, output)
-        if result["refused"]:
-            more = result["refused"] - len(complaints)
+        if refused := result["refused"]:
+            more = refused - len(complaints)
             complaints += [f"and {more} lines more"] if more else []
-            raise Failure(f"{result['refused']} lines were not taken", complaints=complaints)
+            raise Failure(f"{refused} lines were not taken", complaints=complaints)
 
 
 async def _export(settings: "Settings") -> None:
     async with _transfer(settings) as transfer:
         async for line in transfer.export():
             print(line)
+        if transfer.unread:
+            raise Failure(f"{transfer.unread} records could not be read, and are left out")
 
 
-async def _import(settings: "Settings", lines: Iterator[str]) -> dict[str, Any]:
+async def _import(settings: "Settings", lines: "Lines", *, overwrite: bool) -> dict[str, Any]:
     began = told = time.monotonic()
     result: dict[str, Any] = {"complaints": []}
     on_terminal = sys.stderr.isatty()
-    async with _transfer(settings) as transfer:
+    async with _transfer(settings, overwrite=overwrite) as transfer:
         async for tally in transfer.take(lines):
             result = asdict(tally)
             now = time.monotonic()
             if on_terminal and now - told > PROGRESS_SECONDS:
                 told = now
                 rate = tally.lines / (now - began)
-                print(f"\r{tally.lines:,} lines, {rate:,.0f} a second", end="", file=sys.stderr)
+                print(
+                    f"\r{lines.share}{tally.lines:,} lines, {rate:,.0f} a second ",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
     if on_terminal:
         print(file=sys.stderr)
     return {**result, "seconds": round(time.monotonic() - began, 1)}
 
 
 @asynccontextmanager
-async def _transfer(settings: "Settings") -> "AsyncIterator[Transfer]":
+async def _transfer(settings: "Settings", *, overwrite: bool = False) -> "AsyncIterator[Transfer]":
     from gateway.admin.operations import open_context  # noqa: PLC0415  # brings redis
     from gateway.store.transfer import Transfer  # noqa: PLC0415
 
@@ -108,18 +126,43 @@ async def _transfer(settings: "Settings") -> "AsyncIterator[Transfer]":
         raise Failure("memory:// ends with its gateway: set store.url to a Redis to move keys")
     with store_failures(settings, "transfer"):
         async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
-            yield Transfer(context.store, context.users)
+            yield Transfer(context.store, context.users, settings.plans, overwrite=overwrite)
+
+
+class Lines:
+    """The lines of a file, as text; bytes that aren't UTF-8 make their line a bad one.
+
+    Of a line that is too long only the beginning is kept, which is still too long.
+    """
+
+    def __init__(self, file: IO[bytes], size_bytes: int = 0) -> None:
+        self._file = file
+        self._read_bytes = 0
+        self._size_bytes = size_bytes
+
+    @property
+    def share(self) -> str:
+        """How much of it is read, in words that others follow; '' if its size isn't known."""
+        return f"{self._read_bytes / self._size_bytes:.0%}: " if self._size_bytes else ""
+
+    def __iter__(self) -> Iterator[str]:
+        while line := self._file.readline(LONGEST_LINE_BYTES):
+            self._read_bytes += len(line)
+            rest = line
+            while len(rest) == LONGEST_LINE_BYTES and not rest.endswith(b"\n"):
+                rest = self._file.readline(LONGEST_LINE_BYTES)
+                self._read_bytes += len(rest)
+            yield line.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[IO[str]]:
-    """Bytes that aren't UTF-8 make their line a bad one."""
+def _opened(file: Path) -> Iterator[Lines]:
     if file == STANDARD:
-        yield sys.stdin
+        yield Lines(sys.stdin.buffer)
         return
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            yield lines
+        with file.open("rb") as opened:
+            yield Lines(opened, file.stat().st_size)
     except OSError as error:
         reason = (error.strerror or "unknown error").lower()
         raise Failure(f"{file} can't be read: {reason}") from None

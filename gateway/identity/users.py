@@ -24,6 +24,7 @@ from gateway.errors import StoreUnavailable
 from gateway.identity.spread_users import SpreadUsers
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
+from gateway.store.grouped import run_on_all
 from gateway.store.redis import Store
 from gateway.store.script import Script
 from gateway.store.times import iso_utc
@@ -96,6 +97,7 @@ class Users:
         self._clock = clock
         self._sign_in = _script(store, "sign_in.lua")
         self._create = _script(store, "create_user.lua")
+        self._ensure = store.script(Path(__file__).with_name("ensure_users.lua").read_text())
         self._revoke_tokens = _script(store, "revoke_tokens.lua")
         self._spread = SpreadUsers(store, self._name, self._index) if store.spread else None
         self.copies: Watched[User] = Watched(
@@ -181,6 +183,19 @@ class Users:
             await self.create(id=user_id)
         except UserExistsError:
             return
+
+    async def ensure_all(self, plans: Mapping[int, tuple[str, str]]) -> int:
+        """Create those who are unknown, with their plan and its end, '' for none. How many were.
+
+        The ids must be such as can be one.
+        """
+        names = [self._name(str(user_id)) for user_id in plans]
+        words = [(user_id, *plan) for user_id, plan in plans.items()]
+        now = iso_utc(self._clock())
+        outcomes = await run_on_all(self._store, self._ensure, names, words, now)
+        created = [name for name, outcome in zip(names, outcomes, strict=True) if outcome]
+        self._store.changed(*created)
+        return len(created)
 
     async def sign_in(
         self,

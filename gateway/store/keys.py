@@ -15,15 +15,14 @@ import secrets
 import string
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
 
 from gateway.errors import StoreUnavailable
-from gateway.networks import NetworkSet, network
+from gateway.networks import NetworkSet, listed
 from gateway.sections import KeySettings
 from gateway.store.redis import Store
 from gateway.store.times import has_passed, iso_utc, unix_seconds
@@ -93,9 +92,14 @@ class KeyRecord:
     expires_at: str | None = None
     revoked_at: str | None = None
     replaced_by: str | None = None
-    allow: str | None = None  # networks it may be used from, with commas between
+    allow: str | None = None  # networks it may be used from, with commas or blanks between
     retires_at: str | None = None
     silent_for: int | None = None  # seconds, see rotation.py
+    networks: NetworkSet | None = field(default=None, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.allow is not None:
+            object.__setattr__(self, "networks", _networks(self.id, self.allow))
 
     def is_valid(self, now: float) -> bool:
         """`now` in Unix seconds. A revocation counts at once, whatever its time."""
@@ -105,10 +109,12 @@ class KeyRecord:
 
     def may_come_from(self, address: str) -> bool:
         """`address` is a client's, in its canonical text."""
-        return self.allow is None or address in _networks(self.allow)
+        return self.networks is None or address in self.networks
 
     def shown(self) -> dict[str, Any]:
-        return asdict(self)
+        shown = asdict(self)
+        del shown["networks"]
+        return shown
 
 
 class Keys:
@@ -245,11 +251,11 @@ def _parse(_digest: str, fields: Mapping[str, str]) -> KeyRecord | None:
     )
 
 
-@lru_cache(maxsize=8192)
-def _networks(text: str) -> NetworkSet:
+def _networks(key_id: str, text: str) -> NetworkSet:
     try:
-        return NetworkSet.of(network(one.strip()) for one in text.split(","))
-    except ValueError:
+        return NetworkSet.of(listed(text))
+    except ValueError as error:
+        logger.error("the list `allow` of the key with id %r %s; it opens nothing", key_id, error)
         return NetworkSet.of(())
 
 

@@ -1,229 +1,185 @@
-"""Plan keys on their way from one Redis to another: JSON lines, one key each, never the key itself.
+"""Plan keys on their way out of a Redis and into another, as lines of a file (`keyline.py`).
 
-A line is what `gw:key:{sha256}` holds, and `sha256`. Rules of the way in: a line that can't be
-taken is told with its number, and the others are; the same file again changes nothing, so whoever
-was interrupted begins anew. What the file says goes before what is here, but for a revocation: one
-that is here stays. No id comes to stand for another key, and no key gets another id.
+Rules of the way in: a line that can't be taken is told with its number, and the others are taken.
+Whose key it is never changes: no id comes to stand for another key, no key gets another id or
+user. A revocation is taken over, and one that is here stays. What else differs stays as it is here,
+unless the file is said to go before it. A user who is unknown is created, with the plan of the
+line; whoever is known keeps theirs.
+
+The same file again changes nothing. One whose import did not come to its end goes on where it was:
+`gw:import:{sha256 of the first batch}` is a set with the sha256 of each batch that is done, for a
+day; batches with a bad line aren't, so that it is told again.
 """
 
-import asyncio
-import json
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
-from gateway.networks import network
-from gateway.store.keys import KeyRecord, UserDirectory
+from gateway.store.grouped import run_on_all
+from gateway.store.keyline import KeyLine, parse, write
 from gateway.store.redis import Store
 from gateway.store.rotation import expect_silence
-from gateway.store.times import unix_seconds
+from gateway.store.script import Script
 
-KEYS_A_BATCH = 500
-LONGEST_LINE = 16_384  # characters
-LONGEST_NAME = 100
-MAX_COMPLAINTS = 100
-FORM = 'must be a JSON object, as in {"sha256": "...", "id": "k_...", "user_id": 42}'
-KNOWN = {one.name for one in fields(KeyRecord)}
-OUTCOMES = ("new", "changed", "same")
+LINES_A_BATCH = 500
+MAX_COMPLAINTS = 1000
+DONE_SECONDS = 86_400  # that it is known which batches of an unfinished import are done
+OUTCOMES = ("new", "changed", "same", "kept")
 
-_DIGEST = re.compile("[0-9a-f]{64}").fullmatch
-_ID = re.compile("[!-~]{1,200}").fullmatch
+
+class Newcomers(Protocol):
+    """What the way in needs of `identity/users.py`, which stands above the store."""
+
+    async def ensure_all(self, plans: Mapping[int, tuple[str, str]]) -> int: ...
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the lines so far. `complaints` holds the first, each with its line."""
+    """What became of the lines so far. `complaints`: number and fault of the first bad ones."""
 
     lines: int = 0
+    done_before: int = 0  # lines that an import which did not come to its end has taken
     new: int = 0
     changed: int = 0
     same: int = 0
+    kept: int = 0  # they differ from what is here, which stays
     refused: int = 0
-    complaints: list[str] = field(default_factory=list)
+    users: int = 0  # created
+    complaints: list[tuple[int, str]] = field(default_factory=list)
 
     def refuse(self, number: int, why: str) -> None:
         self.refused += 1
         if len(self.complaints) < MAX_COMPLAINTS:
-            self.complaints.append(f"line {number}: {why}")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A key that can be taken: `fields` is its record, `id` first."""
-
-    number: int
-    sha256: str
-    fields: Mapping[str, str]
+            self.complaints.append((number, why))
 
 
 class Transfer:
-    """Every method raises StoreUnavailable when Redis is away."""
+    """`plans` are those that there are. Methods raise StoreUnavailable when Redis is away."""
 
-    def __init__(self, store: Store, users: UserDirectory) -> None:
+    def __init__(
+        self, store: Store, users: Newcomers, plans: Sequence[str], *, overwrite: bool = False
+    ) -> None:
+        self.unread = 0  # records that could not be read, and were not exported
         self._store = store
         self._users = users
-        self._ensured: set[int] = set()
-        self._adopt = store.script(Path(__file__).with_name("adopt.lua").read_text())
+        self._plans = plans
+        self._goes_before = "file" if overwrite else "here"
+        self._claim = _script(store, "claim.lua")
+        self._adopt = _script(store, "adopt.lua")
 
     async def export(self) -> AsyncIterator[str]:
-        """A line for each key, in no order; some may come twice."""
+        """A line for each key, in no order; one may come twice."""
         space = self._store.key("key", "")
         async for names in self._store.scan(f"{space}*"):
-            for name, record in zip(names, await self._store.read_hashes(names), strict=True):
+            records = await self._store.read_hashes(names)
+            self.unread += records.count(None)
+            holders = {record.get("user_id", "") for record in records if record}
+            user_ids = sorted(holders)
+            found = await self._store.read_hashes(
+                [self._store.key("user", user_id) for user_id in user_ids]
+            )
+            users = dict(zip(user_ids, found, strict=True))
+            for name, record in zip(names, records, strict=True):
                 if record:
-                    yield json.dumps({"sha256": name.removeprefix(space), **record})
+                    user = users[record.get("user_id", "")]
+                    yield write(name.removeprefix(space), record, user or {})
 
     async def take(self, lines: Iterable[str]) -> AsyncIterator[Tally]:
-        """Take them in; the tally so far, now and then, and at the end."""
+        """Take them in; the tally so far after each batch, and at the end."""
         tally = Tally()
         numbered = enumerate(lines, 1)
-        while batch := list(islice(numbered, KEYS_A_BATCH)):
-            good = []
-            for number, text in batch:
-                tally.lines = number
-                if not text.strip():
-                    continue
+        name: str | None = None
+        done: set[str] = set()
+        while batch := list(islice(numbered, LINES_A_BATCH)):
+            digest = self._digest(batch)
+            if name is None:
+                name = self._store.key("import", digest)
+                async with self._store.guard():
+                    done = await self._store.client.smembers(name)
+            tally.lines = batch[-1][0]
+            if digest in done:
+                tally.done_before += len(batch)
+            else:
+                refused = tally.refused
+                await self._take_batch(batch, tally)
+                if tally.refused == refused:
+                    await self._note(name, digest)
+            yield tally
+        if name is not None and not tally.refused:
+            async with self._store.guard():
+                await self._store.client.delete(name)
+
+    def _digest(self, batch: Sequence[tuple[int, str]]) -> str:
+        """Of what it says, and of what goes before what."""
+        text = "\n".join([self._goes_before, *(line for _, line in batch)])
+        return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+    async def _note(self, name: str, digest: str) -> None:
+        async with self._store.guard():
+            pipeline = self._store.client.pipeline(transaction=True)
+            pipeline.sadd(name, digest)
+            pipeline.expire(name, DONE_SECONDS)
+            await pipeline.execute()
+
+    async def _take_batch(self, batch: Sequence[tuple[int, str]], tally: Tally) -> None:
+        """An id first leads to nobody, which counts as none; then the record is there at once."""
+        lines: dict[int, KeyLine] = {}
+        for number, text in batch:
+            if text.strip():
                 try:
-                    good.append(parse(number, text))
+                    lines[number] = parse(text, self._plans)
                 except ValueError as error:
                     tally.refuse(number, str(error))
-            await self._ensure_users(good)
-            await self._take_batch(good, tally)
-            yield tally
-
-    async def _ensure_users(self, lines: Sequence[Line]) -> None:
-        """As when a key is issued: who is unknown is made."""
-        wanted = {int(line.fields["user_id"]) for line in lines} - self._ensured
-        if not wanted:
-            return
-        names = {user_id: self._store.key("user", str(user_id)) for user_id in wanted}
-        async with self._store.guard():
-            pipeline = self._store.client.pipeline(transaction=False)
-            for name in names.values():
-                pipeline.exists(name)
-            known = await pipeline.execute()
-        unknown = [user_id for user_id, is_there in zip(names, known, strict=True) if not is_there]
-        await asyncio.gather(*map(self._users.ensure, unknown))
-        self._ensured |= wanted
-
-    async def _take_batch(self, lines: Sequence[Line], tally: Tally) -> None:
-        """An id first leads to nobody, which counts as none; then the record is there at once."""
-        holders = await self._claim(lines)
-        own = []
-        for line, holder in zip(lines, holders, strict=True):
-            if holder == line.sha256:
-                own.append(line)
-            else:
-                tally.refuse(line.number, "its id stands for another key here; give it a new one")
-        outcomes = await self._write(own)
-        silences = {
-            line.fields["id"]: int(line.fields["silent_for"])
-            for line in own
-            if "silent_for" in line.fields
+        claimed = await self._claim_ids(lines, tally)
+        newcomers = {
+            int(line.record["user_id"]): (line.plan, line.plan_expires_at)
+            for line in reversed(lines.values())  # of several lines the first counts
         }
-        if silences:
-            await expect_silence(self._store, silences)
-        for line, outcome in zip(own, outcomes, strict=True):
+        tally.users += await self._users.ensure_all(newcomers)
+        await self._adopt_records(lines, claimed, tally)
+
+    async def _claim_ids(self, lines: dict[int, KeyLine], tally: Tally) -> set[str]:
+        """Which ids, by their whole names, stood for no key. Lines with another key's id go."""
+        names = [self._id_name(line) for line in lines.values()]
+        digests = [(line.sha256,) for line in lines.values()]
+        outcomes = await run_on_all(self._store, self._claim, names, digests)
+        for number, outcome in zip(list(lines), outcomes, strict=True):
+            if outcome == "other":
+                del lines[number]
+                tally.refuse(number, "id stands for another key here; give this one a new id")
+        return {name for name, each in zip(names, outcomes, strict=True) if each == "claimed"}
+
+    async def _adopt_records(
+        self, lines: Mapping[int, KeyLine], claimed: set[str], tally: Tally
+    ) -> None:
+        names = [self._store.key("key", line.sha256) for line in lines.values()]
+        words = [
+            (2 * len(line.record), *(word for pair in line.record.items() for word in pair))
+            for line in lines.values()
+        ]
+        outcomes = await run_on_all(self._store, self._adopt, names, words, self._goes_before)
+        self._store.changed(*names)
+        silences: dict[str, int] = {}
+        for (number, line), outcome in zip(lines.items(), outcomes, strict=True):
             if outcome in OUTCOMES:
                 setattr(tally, outcome, getattr(tally, outcome) + 1)
-                self._store.changed(self._store.key("key", line.sha256))
+                if "silent_for" in line.record:
+                    silences[line.record["id"]] = int(line.record["silent_for"])
+                claimed.discard(self._id_name(line))
             else:
-                tally.refuse(line.number, "this key has another id here; give it that one")
+                tally.refuse(number, "the key has another id or user here; give it those")
+        if silences:
+            await expect_silence(self._store, silences)
+        if free := claimed & {self._id_name(line) for line in lines.values()}:
+            async with self._store.guard():
+                await self._store.client.delete(*free)
 
-    async def _claim(self, lines: Sequence[Line]) -> list[str | None]:
-        """Make each id stand for its key, if it stands for none; what each stands for then."""
-        names = [self._store.key("keyid", line.fields["id"]) for line in lines]
-        async with self._store.guard():
-            pipeline = self._store.client.pipeline(transaction=False)
-            for name, line in zip(names, lines, strict=True):
-                pipeline.set(name, line.sha256, nx=True)
-            taken = await pipeline.execute()
-        if all(taken):
-            return [line.sha256 for line in lines]
-        async with self._store.guard():
-            pipeline = self._store.client.pipeline(transaction=False)
-            for name in names:
-                pipeline.get(name)
-            holders: list[str | None] = await pipeline.execute()
-        return holders
-
-    async def _write(self, lines: Sequence[Line]) -> list[str]:
-        async with self._store.guard():
-            pipeline = self._store.client.pipeline(transaction=False)
-            for line in lines:
-                words = [word for pair in line.fields.items() for word in pair]
-                await self._adopt([self._store.key("key", line.sha256)], words, client=pipeline)
-            outcomes: list[str] = await pipeline.execute()
-        return outcomes
+    def _id_name(self, line: KeyLine) -> str:
+        return self._store.key("keyid", line.record["id"])
 
 
-def parse(number: int, text: str) -> Line:
-    """Raises ValueError, which never shows what stands there."""
-    if len(text) > LONGEST_LINE:
-        raise ValueError(f"has more than {LONGEST_LINE} characters")
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict):
-        raise ValueError(FORM)  # noqa: TRY004  # of the text, whatever it holds
-    sha256 = given.pop("sha256", None)
-    if not isinstance(sha256, str) or not _DIGEST(sha256):
-        raise ValueError("sha256 must be 64 hex digits in lower case, of the whole key")
-    if any(name not in KNOWN for name in given):
-        raise ValueError(f"has an unknown field; known: sha256, {', '.join(sorted(KNOWN))}")
-    record = {name: value for name, value in given.items() if value is not None}
-    ordered = {"id": record.pop("id", None), "user_id": record.pop("user_id", None), **record}
-    for name, value in ordered.items():
-        if not _FORMS.get(name, _is_text)(value):
-            raise ValueError(f"{name} is not of its form, or missing")
-    return Line(number, sha256, {name: str(value) for name, value in ordered.items()})
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable()
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_NAME and value.isprintable()
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and _ID(value) is not None and not value.startswith("pk_")
-
-
-def _is_user(value: object) -> bool:
-    return type(value) in (int, str) and re.fullmatch("[1-9][0-9]{0,14}", str(value)) is not None
-
-
-def _is_time(value: object) -> bool:
-    try:
-        return isinstance(value, str) and unix_seconds(value) is not None
-    except (ValueError, OverflowError):
-        return False
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, str) and re.fullmatch("[0-9]{1,12}", str(value)) is not None
-
-
-def _are_networks(value: object) -> bool:
-    try:
-        return isinstance(value, str) and bool([network(one.strip()) for one in value.split(",")])
-    except ValueError:
-        return False
-
-
-_FORMS = {
-    "id": _is_id,
-    "user_id": _is_user,
-    "name": _is_name,
-    "created_at": _is_time,
-    "expires_at": _is_time,
-    "replaced_by": _is_id,
-    "retires_at": _is_time,
-    "silent_for": _is_number,
-    "allow": _are_networks,
-}
+def _script(store: Store, name: str) -> Script:
+    return store.script(Path(__file__).with_name(name).read_text())

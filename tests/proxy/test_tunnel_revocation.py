@@ -102,6 +102,20 @@ async def test_a_revoked_key_ends_its_sockets_and_no_others(gateway: Running) ->
     ]
 
 
+async def test_a_key_ends_its_sockets_when_it_is_not_good_from_there_any_more(
+    gateway: Running,
+) -> None:
+    key, other = await new_key(gateway), await new_key(gateway)
+    async with (
+        opened(gateway, b"/keyed", by_key(key)) as (_, reader, _w),
+        opened(gateway, b"/keyed", by_key(other)) as (_, stays, writer),
+    ):
+        await hset(gateway, f"gw:key:{digest(other)}", "allow", "127.0.0.0/8")
+        await hset(gateway, f"gw:key:{digest(key)}", "allow", "203.0.113.0/24")
+        assert await reader.read() == CLOSE_1008
+        assert await is_open(stays, writer)
+
+
 async def test_a_key_ends_its_sockets_when_it_expires(gateway: Running) -> None:
     key = await new_key(gateway)
     async with opened(gateway, b"/keyed", by_key(key)) as (_, reader, _writer):
