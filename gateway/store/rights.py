@@ -41,6 +41,7 @@ DATA: Calls = {
     "+hsetnx": ("HSETNX", PROBE, "field", "1"),
     "+hincrby": ("HINCRBY", PROBE, "other", "1"),
     "+hdel": ("HDEL", PROBE, "field"),
+    "+expire": ("EXPIRE", PROBE, "1"),
     "+pexpire": ("PEXPIRE", PROBE, "1"),
     "+del": ("DEL", PROBE),
     "+scan": ("SCAN", "0", "COUNT", "1"),
