@@ -28,6 +28,7 @@ from gateway.proxy.sockets import OpenSockets
 from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
+from gateway.store.degraded import DegradedMode
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
@@ -56,6 +57,8 @@ class Parts:
     cors: Cors | None
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
+    degraded_limits: DegradedMode = field(default_factory=lambda: DegradedMode("limits"))
+    degraded_keys: DegradedMode = field(default_factory=lambda: DegradedMode("keys"))
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
@@ -74,7 +77,7 @@ class Parts:
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
-                share=self.settings.listen.workers,
+                share=lambda: self.settings.listen.workers,
                 addresses=self.addresses,
                 courier=self.courier,
             )
@@ -108,10 +111,28 @@ class Parts:
                 self.closing.add(closing)
                 closing.add_done_callback(self.closing.discard)
         self.sockets.sweep(now)
+        self._look_at_store(now)
+
+    def _look_at_store(self, now: float) -> None:
+        store = self.store
+        self.degraded_limits.look(
+            now,
+            down=not store.takes_writes,
+            why=store.trouble,
+            decided=sum(limiter.counts.degraded for limiter in self.limiters.values()),
+        )
+        self.degraded_keys.look(
+            now,
+            down=not store.available,
+            why=store.trouble,
+            decided=self.keys.copies.without_store + self.users.copies.without_store,
+        )
 
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
         yield Reading(Sourced.STORE_UP, (), float(self.store.available))
+        for mode in (self.degraded_limits, self.degraded_keys):
+            yield Reading(Sourced.DEGRADED, (mode.what,), float(mode.since is not None))
         yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
         for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
             yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
@@ -201,7 +222,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         _ip_policy(settings),
         store,
         settings.rate_limit.when_store_is_down,
-        share=settings.listen.workers,
+        share=lambda: settings.listen.workers,
         addresses=addresses,
         courier=courier,
     )

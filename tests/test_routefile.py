@@ -136,6 +136,7 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "host": None,
         "rate_limit": None,
         "weight": None,
+        "when_store_is_down": None,
         "timeout": None,
         "retry": None,
         "max_body": None,

@@ -3,7 +3,7 @@
 from gateway.limits.address import ClientAddresses
 from gateway.limits.courier import Courier
 from gateway.limits.limit import Limit, by_address, by_key, by_route, by_user
-from gateway.limits.limiter import Limiter, WhenStoreIsDown
+from gateway.limits.limiter import Limiter
 from gateway.limits.policy import Decision, Policy, policy_header, ratelimit
 from gateway.limits.weight import weigher
 
@@ -14,7 +14,6 @@ __all__ = [
     "Limit",
     "Limiter",
     "Policy",
-    "WhenStoreIsDown",
     "by_address",
     "by_key",
     "by_route",

@@ -12,6 +12,7 @@ from gateway.limits.address import ClientAddresses
 from gateway.limits.limiter import Limiter
 from gateway.limits.policy import Decision
 from gateway.limits.weight import Weigher, one
+from gateway.sections import WhenStoreIsDown
 
 Subject = Callable[[Exchange], str | None]
 
@@ -24,12 +25,21 @@ class Limit:
     subject: Subject
     weigh: Weigher = one
 
-    async def judge(self, exchange: Exchange) -> Decision | None:
-        """Count the request and decide on it. Raises StoreUnavailable."""
+    async def judge(
+        self, exchange: Exchange, without_store: Callable[[Exchange], WhenStoreIsDown]
+    ) -> Decision | None:
+        """Count the request and decide on it; if Redis can't be asked, as `without_store` says.
+
+        Raises StoreUnavailable.
+        """
         subject = self.subject(exchange)
         if subject is None:
             return None
-        return await self.limiter.admit(subject, self.weigh(exchange))
+        cost = self.weigh(exchange)
+        decision = await self.limiter.ask(subject, cost)
+        if decision is None:
+            decision = self.limiter.alone(subject, cost, without_store(exchange))
+        return decision
 
 
 def by_address(addresses: ClientAddresses) -> Subject:

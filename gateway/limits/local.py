@@ -50,17 +50,16 @@ class Log:
 
 
 class LocalWindows:
-    """A policy's windows; `share` is how many workers divide the limit among them.
+    """A policy's windows; `share`, at any time, is how many workers divide the limit among them.
 
     Who exceeds a share has not exceeded the limit, for all this worker knows: it is refused here,
     and blocked only where one worker has the whole limit.
     """
 
     def __init__(self, policy: Policy, share: int = 1, buckets: int = BUCKETS) -> None:
+        self.share = share
         self._policy = policy
-        self._requests = max(1, policy.requests // max(1, share))
         self._window = policy.window * 1000
-        self._block = policy.block * 1000 if share <= 1 else 0
         self._most = buckets
         self._logs: OrderedDict[str, Log] = OrderedDict()  # the quietest first
 
@@ -79,14 +78,16 @@ class LocalWindows:
         if log.blocked_until > now:
             return self._refusal(log.blocked_until - now, blocked=True)
         log.drop_before(now - self._window)
-        if log.count + cost <= self._requests:
+        requests = max(1, self._policy.requests // max(1, self.share))
+        if log.count + cost <= requests:
             log.add(now, cost)
             reset = _seconds(log.runs[0] + self._window - now)
-            return Decision(self._policy, True, self._requests - log.count, reset, False, 0)
-        if self._block:
-            log.blocked_until = now + self._block
-            return self._refusal(self._block, blocked=False)
-        frees = log.frees(log.count + cost - self._requests)
+            return Decision(self._policy, True, requests - log.count, reset, False, 0)
+        block = self._policy.block * 1000 if self.share <= 1 else 0
+        if block:
+            log.blocked_until = now + block
+            return self._refusal(block, blocked=False)
+        frees = log.frees(log.count + cost - requests)
         return self._refusal((now if frees is None else frees) + self._window - now, blocked=False)
 
     def forget(self, bucket: str) -> None:

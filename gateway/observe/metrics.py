@@ -61,6 +61,7 @@ class Sourced(StrEnum):
     SOCKETS = "gateway_sockets"  # (route)
     SOCKETS_ENDED = "gateway_sockets_ended_total"  # (reason)
     STORE_UP = "gateway_store_up"  # ()
+    DEGRADED = "gateway_degraded"  # (what)
     RELOADED = "gateway_config_last_reload_successful"  # ()
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
@@ -209,6 +210,13 @@ class Metrics:
                 "1 when every worker reaches the store, else 0.",
                 registry=registry,
                 multiprocess_mode="livemin",
+            ),
+            Sourced.DEGRADED: Gauge(
+                Sourced.DEGRADED.value,
+                "Workers that decide on limits, or on keys, without Redis.",
+                ("what",),
+                registry=registry,
+                multiprocess_mode="livesum",
             ),
             Sourced.RELOADED: Gauge(
                 Sourced.RELOADED.value,

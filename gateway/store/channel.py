@@ -17,7 +17,7 @@ import contextlib
 import logging
 from typing import Any, TypeAlias
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import ConfigurationError
 from gateway.store.changes import Changes
@@ -55,6 +55,7 @@ class Channel:
         self._where = where
         self._heard_at = changes.clock()
         self._told: str | None = None  # the last state that was logged
+        self._renewing = False
         self._task: asyncio.Task[None] | None = None
         self._tried: asyncio.Future[None] | None = None
 
@@ -79,6 +80,12 @@ class Channel:
         if self._changes.up:
             self._changes.went_down(self._heard_at)
 
+    def renew(self) -> None:
+        """Connect anew: what is connected now may no longer be where the data is written."""
+        if self._changes.up:
+            self._changes.went_down(self._heard_at)
+            self._renewing = True
+
     async def _run(self, connect_seconds: float) -> None:
         while True:
             connection = self._pool.make_connection()
@@ -87,6 +94,7 @@ class Channel:
                     await self._open(connection)
                 self._came_up()
                 await self._hear(connection)
+                continue
             except NewerLayoutError as error:
                 self.refused = True
                 self._went_down(error)
@@ -113,8 +121,9 @@ class Channel:
         await connection.connect()
         version = await ask("GET", self._version_key)
         if version is None:
-            await ask("SET", self._version_key, LAYOUT, "NX")
-            version = await ask("GET", self._version_key)
+            with contextlib.suppress(ResponseError):  # it may take no writes: hear it all the same
+                await ask("SET", self._version_key, LAYOUT, "NX")
+            version = await ask("GET", self._version_key) or LAYOUT
         if not str(version).isdecimal() or int(version) > LAYOUT:
             raise NewerLayoutError(
                 f"Redis at {self._where}: {self._version_key} says that the data has another "
@@ -126,9 +135,10 @@ class Channel:
         await ask("SUBSCRIBE", INVALIDATIONS)
 
     async def _hear(self, connection: Connection) -> None:
-        """Pass the news on until the connection breaks or goes silent. Always raises."""
+        """Pass the news on until it is time to renew. Raises when the connection breaks."""
         silent_ticks = 0
-        while True:
+        self._renewing = False
+        while not self._renewing:
             message = await connection.read_response(timeout=TICK_SECONDS)
             if message is not None:
                 silent_ticks = 0

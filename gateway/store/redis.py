@@ -4,8 +4,9 @@
 
 Rules: `open` never fails because Redis is away: the gateway starts degraded, says so in the log,
 and is as before within about a second of Redis's return. Every call stands in `guard()`: it takes
-`timeout` seconds at most, and whatever goes wrong in it is a StoreUnavailable. There are no
-retries: a call that was cut off may have been carried out, and its caller knows best what then.
+`timeout` seconds at most, and whatever goes wrong in it is a StoreUnavailable. While Redis doesn't
+answer (`standing.py`) it is one at once. There are no retries: a call that was cut off may have
+been carried out, and its caller knows best what then.
 
 Terms: *topology*: one server, or several behind Sentinels, which name the one that takes writes.
 """
@@ -22,15 +23,14 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.sections import StoreSettings
 from gateway.store.changes import Changes
 from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
 from gateway.store.patience import Patience
+from gateway.store.standing import Meaning, Standing, meaning
 
 logger = logging.getLogger("gateway.store")
 
@@ -66,6 +66,7 @@ class Store:
         self.changes = changes
         self.errors = 0  # calls that failed or took too long, since the start
         self._channel = channel
+        self._standing = None if channel is None else Standing(changes, self._probe, channel.renew)
 
     @classmethod
     async def open(
@@ -111,8 +112,19 @@ class Store:
 
     @property
     def available(self) -> bool:
-        """Did Redis answer when last heard of, about a second ago at most?"""
-        return self.changes.up
+        """Did Redis answer when last asked, about a second ago at most?"""
+        return self.changes.up and (self._standing is None or self._standing.answers)
+
+    @property
+    def takes_writes(self) -> bool:
+        """Is it available, and has it refused no write since it last took one?"""
+        return self.available and (self._standing is None or self._standing.refusal is None)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from taking writes, in a word or two."""
+        refusal = None if self._standing is None else self._standing.refusal
+        return refusal if refusal and self.available else "no answer"
 
     def key(self, *parts: str) -> str:
         """`gw:part:part`."""
@@ -124,14 +136,16 @@ class Store:
         if self._channel is not None and self._channel.refused:
             self.errors += 1
             raise StoreUnavailable
+        if self._standing is not None and not self._standing.answers:
+            raise StoreUnavailable
         try:
             async with Patience(self.timeout_seconds):
                 yield
         except (RedisError, OSError, TimeoutError) as error:
             self.errors += 1
-            if not isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-                # Redis is there and refused: our mistake, or data of another type. An unknown
-                # command is answered with its arguments, which are nobody's business.
+            means = meaning(error) if self._standing is None else self._standing.failed(error)
+            if means is Meaning.MISTAKE:
+                # An unknown command is answered with its arguments, which are nobody's business.
                 said = str(error).partition(", with args")[0]
                 logger.error("Redis refused a command: %s: %s", type(error).__name__, said)
             raise StoreUnavailable from error
@@ -164,6 +178,9 @@ class Store:
             for key in keys:
                 pipeline.hgetall(key)
             answers = await pipeline.execute(raise_on_error=False)
+            for answer in answers:
+                if isinstance(answer, RedisError) and meaning(answer) is not Meaning.MISTAKE:
+                    raise answer
         hashes: list[dict[str, str] | None] = []
         for answer in answers:
             refused = isinstance(answer, RedisError)
@@ -187,7 +204,15 @@ class Store:
             if int(cursor) == 0:
                 return
 
+    async def _probe(self, refusal: str | None) -> None:
+        async with Patience(self.timeout_seconds):
+            if refusal == "READONLY":
+                await self.client.connection_pool.disconnect(inuse_connections=False)
+            await self.client.set(self.key("version"), LAYOUT, nx=True)
+
     async def close(self) -> None:
+        if self._standing is not None:
+            await self._standing.close()
         if self._channel is not None:
             await self._channel.close()
         await self.client.aclose()

@@ -51,7 +51,7 @@ async def test_local_keeps_the_limit_in_this_worker_and_redis_takes_over_again(
 
 
 async def test_local_divides_the_limit_among_the_workers(own_store, redis_process):
-    limiter = Limiter(IP, own_store, "local", share=4)
+    limiter = Limiter(IP, own_store, "local", share=lambda: 4)
     redis_process.kill()
     assert await admitted(limiter, 30) == 25
 
