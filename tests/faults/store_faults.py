@@ -1,7 +1,8 @@
 """What can become of Redis, done to real servers, and a gateway on it with every kind of route.
 
-A `StoreFault` begins and ends what it is called; `STORE_FAULTS` are all of them. The gateway reaches
-its Redis through a `Wire`, which delays, swallows, or leads to another server: what a network does.
+A `StoreFault` begins and ends what it is called; `STORE_FAULTS` are all of them. The gateway
+reaches its Redis through a `Wire`, which delays, swallows, or leads to another server, as networks
+do.
 """
 
 import asyncio
@@ -105,7 +106,7 @@ class Wire:
 
 @dataclass
 class StoreStage:
-    """A gateway on a Redis of its own; `longest` is the longest that a request was held, seconds."""
+    """A gateway on a Redis of its own; `longest`: seconds that one request was held at most."""
 
     gateway: GatewayProcess
     redis: RedisProcess
@@ -116,19 +117,22 @@ class StoreStage:
 
     def ask(self, kind: str, mode: str = "local") -> http.client.HTTPResponse:
         """One request to a route of a kind, on a connection of its own; its answer, read."""
-        path, method, body, headers = f"/{mode}/{kind}", "GET", None, {}
         if kind in ("known", "unknown"):
-            path = f"/{mode}/keyed"
-            headers["X-Primit-API-Key"] = self.key if kind == "known" else f"never-{time.time()}"
-        elif kind == "token":
-            headers["Authorization"] = f"Bearer {self.token}"
-        elif kind == "registered":
-            method, body = "POST", f'{{"email": "{EMAIL}"}}'
-            headers["Content-Type"] = "application/json"
+            key = self.key if kind == "known" else f"never-{time.time()}"
+            return self.get(f"/{mode}/keyed", {"X-Primit-API-Key": key})
+        if kind == "token":
+            return self.get(f"/{mode}/token", {"Authorization": f"Bearer {self.token}"})
+        body = f'{{"email": "{EMAIL}"}}' if kind == "registered" else None
+        return self.get(f"/{mode}/{kind}", body=body)
+
+    def get(
+        self, path: str, headers: Mapping[str, str] | None = None, body: str | None = None
+    ) -> http.client.HTTPResponse:
+        """The answer, read; with a `body` it is a POST."""
         connection = http.client.HTTPConnection("127.0.0.1", self.gateway.port, timeout=30)
         began = time.monotonic()
         try:
-            connection.request(method, path, body, headers)
+            connection.request("POST" if body else "GET", path, body, headers or {})
             answer = connection.getresponse()
             answer.read()
         finally:
@@ -182,7 +186,8 @@ def store_stage(
             routes = {
                 "version": 1,
                 "upstreams": upstream(backend.url),
-                "routes": [each for mode in MODES for each in _routes(mode)],
+                "routes": [route("/undeclared", name="undeclared")]
+                + [each for mode in MODES for each in _routes(mode)],
             }
             folder = folder / "gateway"
             with GatewayProcess(folder, routes=routes, config=config) as gateway:
@@ -217,7 +222,7 @@ def _routes(mode: str) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class StoreFault:
-    """`reads` and `writes`: does Redis still do them?"""
+    """`reads`: can data still be read?"""
 
     name: str
     begin: Callable[[StoreStage], object]
@@ -252,9 +257,7 @@ STORE_FAULTS = (
     StoreFault("frozen", lambda s: s.redis.pause(), lambda s: s.redis.resume()),
     StoreFault("slow", _delay(0.05), _delay(0.0)),
     StoreFault("refusing", lambda s: s.redis.kill(), lambda s: s.redis.start()),
-    StoreFault(
-        "hung", lambda s: s.wire.swallow(), lambda s: setattr(s.wire, "swallows", False)
-    ),
+    StoreFault("hung", lambda s: s.wire.swallow(), lambda s: setattr(s.wire, "swallows", False)),
     StoreFault("full", _set("maxmemory", 1), _set("maxmemory", 0), reads=True),
     StoreFault("a replica", _follow(free_port()), _follow(None), reads=True),
     StoreFault(

@@ -18,6 +18,7 @@ READS = dict.fromkeys(("local", "allow"), (200, 200, 401, 200, 200)) | {"deny": 
 # Nothing can be asked: who was seen before goes on, and what was not is never called a bad one.
 NOTHING = dict.fromkeys(("local", "allow"), (200, 200, 503, 200, 503)) | {"deny": (503,) * 5}
 MANY = 30
+PATIENT_SECONDS = 5.0  # a busy machine is not an outage
 
 
 @pytest.fixture
@@ -97,3 +98,101 @@ def test_nobody_waits_for_what_has_not_answered(stage: StoreStage, fault: StoreF
             stage.status("limited", mode)
     assert stage.gateway.metric("gateway_store_errors_total") - errors <= 1
     recover(stage, fault)
+
+
+def test_a_redis_restarted_empty_is_believed_and_used_again(stage: StoreStage) -> None:
+    stage.redis.kill()
+    until(lambda: stage.status("public", "deny") == 503, "it is noticed")
+    stage.redis.forget()
+    stage.redis.start()
+    until(lambda: stage.status("known") == 401, "there is no such key any more")
+    assert stage.status("token") == 401
+    assert stage.status("registered") == 403
+    assert [stage.status("limited") for _ in range(OWN_LIMIT + 1)] == [200] * OWN_LIMIT + [429]
+    assert_version_is_there(stage)
+    stage.seed()
+    until(stage.is_well, "what is new there is found")
+
+
+def test_a_redis_that_is_emptied_is_believed_at_once(stage: StoreStage) -> None:
+    with stage.redis.client() as client:
+        client.flushall()
+    until(lambda: stage.status("known") == 401, "there is no such key any more")
+    assert_version_is_there(stage)
+    stage.seed()
+    until(stage.is_well, "what is new there is found")
+    assert not lines(stage, "without Redis"), "it was there all the time"
+
+
+def assert_version_is_there(stage: StoreStage) -> None:
+    with stage.redis.client() as client:
+        until(lambda: client.get("gw:version") == "1", "the layout's version is there again")
+
+
+def test_flushed_scripts_cost_nobody_an_answer_or_its_exactness(tmp_path: Path) -> None:
+    with store_stage(tmp_path, timeout=PATIENT_SECONDS) as stage, stage.redis.client() as client:
+        degraded = decided_without_redis(stage)
+        statuses = []
+        for _ in range(MANY):
+            client.script_flush()
+            statuses += [stage.status(kind) for kind in ("public", "known")]
+            client.script_flush()
+            statuses.append(stage.status("limited", "allow"))
+        assert statuses[2::3] == [200] * OWN_LIMIT + [429] * (MANY - OWN_LIMIT)
+        assert statuses[0::3] + statuses[1::3] == [200] * 2 * MANY
+        assert decided_without_redis(stage) == degraded
+
+
+def decided_without_redis(stage: StoreStage) -> float:
+    return stage.gateway.metric("gateway_limiter_decisions_total", decision="degraded")
+
+
+def test_when_another_server_is_the_master_all_is_asked_of_it_and_heard_from_it(
+    stage: StoreStage, tmp_path: Path
+) -> None:
+    """The address leads there; what is connected stays with the one that became a replica."""
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = RedisProcess(folder, durable=True)
+    other.start()
+    try:
+        with other.client() as new, stage.redis.client() as old:
+            new.replicaof("127.0.0.1", str(stage.redis.port))
+            until(lambda: new.get("gw:version") == "1", "it has the data")
+            stage.wire.target = other.port
+            new.replicaof("NO", "ONE")
+            old.replicaof("127.0.0.1", str(other.port))
+            stage.status("public")
+            until(stage.is_well, "the new master is found")
+            old.replicaof("NO", "ONE")  # nothing comes to it any more
+            (record,) = new.keys("gw:key:*")
+            new.hset(record, "revoked_at", "2026-01-01T00:00:00")
+            until(lambda: stage.status("known") == 401, "the news come from the new master")
+            commands = old.info("stats")["total_commands_processed"]
+            assert stage.status("registered") == 200
+            assert old.info("stats")["total_commands_processed"] <= commands + 1, "nobody is left"
+    finally:
+        other.kill()
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "statuses"),
+    [
+        # allow, local and deny of their own; a route without; /health; no route
+        ("local", (200, 429, 503, 429, 200, 429)),
+        ("allow", (200, 429, 503, 200, 200, 404)),
+        ("deny", (200, 429, 503, 503, 200, 503)),
+    ],
+)
+def test_what_a_route_says_goes_before_what_is_said_for_all(
+    tmp_path: Path, everywhere: str, statuses: tuple[int, ...]
+) -> None:
+    """The limit of addresses, judged first of all, is by the route's word too."""
+    limit = {"requests": 50, "when_store_is_down": everywhere}
+    with store_stage(tmp_path, settings={"rate_limit": limit}) as stage:
+        stage.redis.kill()
+        until(lambda: stage.degraded("limits"), "it is noticed")
+        while stage.status("public", "local") != 429:
+            pass
+        paths = ["/allow/public", "/local/public", "/deny/public", "/undeclared", "/health", "/no"]
+        assert tuple(stage.get(path).status for path in paths) == statuses
