@@ -36,6 +36,7 @@ class Kind(StrEnum):
     COMMIT = "commit"  # use what was prepared
     ABANDON = "abandon"  # forget what was prepared
     RETIRE = "retire"  # a successor is there: serve what is under way, and end
+    LEFT = "left"  # these workers have ended: take their names off the roll
     RELOADED = "reloaded"  # what became of the reload that was asked for
     READY = "ready"  # takes requests
     ALIVE = "alive"  # the event loop turns

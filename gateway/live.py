@@ -62,10 +62,14 @@ class LiveGateway:
 
     @classmethod
     async def open(
-        cls, configuration: Configuration, metrics: Metrics, access_log: AccessLog
+        cls,
+        configuration: Configuration,
+        metrics: Metrics,
+        access_log: AccessLog,
+        worker: str | None = None,
     ) -> "LiveGateway":
         """Raises ConfigurationError for a store that this gateway can't work with."""
-        parts = await open_parts(configuration.settings, metrics)
+        parts = await open_parts(configuration.settings, metrics, worker)
         gateway = await build_gateway(parts, configuration.route_file, access_log)
         live = cls(parts, gateway, configuration.route_file, access_log)
         metrics.add_source(live.readings)

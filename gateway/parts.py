@@ -25,6 +25,7 @@ from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
 from gateway.proxy.pool import Pool
 from gateway.proxy.sockets import OpenSockets
+from gateway.proxy.streams import Streams
 from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
@@ -32,6 +33,7 @@ from gateway.store.degraded import DegradedMode
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.registry import Registry, gateway_name
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
@@ -45,6 +47,7 @@ class Parts:
 
     settings: Settings
     store: Store
+    registry: Registry  # the workers of all gateways; `live` of them divide a limit
     keys: Keys
     users: Users
     plans: Plans
@@ -57,6 +60,7 @@ class Parts:
     cors: Cors | None
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
+    streams: Streams  # likewise
     degraded_limits: DegradedMode = field(default_factory=lambda: DegradedMode("limits"))
     degraded_keys: DegradedMode = field(default_factory=lambda: DegradedMode("keys"))
     tracer: Tracer | None = None  # None: no request is traced
@@ -71,13 +75,13 @@ class Parts:
 
     def limiter_of(self, policy: Policy) -> Limiter:
         """The limiter of `policy`: the one that there is, unless it is of another policy."""
-        known = self.limiters.get(policy.name)
+        known, registry = self.limiters.get(policy.name), self.registry
         if known is None or known.policy != policy:
             known = self.limiters[policy.name] = Limiter(
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
-                share=lambda: self.settings.listen.workers,
+                share=lambda: registry.live,
                 addresses=self.addresses,
                 courier=self.courier,
             )
@@ -111,6 +115,8 @@ class Parts:
                 self.closing.add(closing)
                 closing.add_done_callback(self.closing.discard)
         self.sockets.sweep(now)
+        pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
+        self.streams.sweep(connection for pool in pools for connection in pool.active())
         self._look_at_store(now)
 
     def _look_at_store(self, now: float) -> None:
@@ -134,6 +140,7 @@ class Parts:
         for mode in (self.degraded_limits, self.degraded_keys):
             yield Reading(Sourced.DEGRADED, (mode.what,), float(mode.since is not None))
         yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
+        yield Reading(Sourced.WORKERS_LIVE, (), self.registry.live)
         for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
             yield Reading(Sourced.KEY_CACHE, (name, "hit"), copies.hits)
             yield Reading(Sourced.KEY_CACHE, (name, "miss"), copies.misses)
@@ -208,12 +215,23 @@ class Parts:
         if self.tracer is not None:
             await self.tracer.close()
         await self.session.close()
+        await self.registry.close()
         await self.store.close()
 
 
-async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
-    """Open the store and everything on it. Redis may be away: the gateway starts without it."""
+async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = None) -> Parts:
+    """Open the store and everything on it. Redis may be away: the gateway starts without it.
+
+    `worker` is this worker's name among those of all gateways.
+    """
     store = await Store.open(settings.store)
+    registry = Registry(
+        store,
+        worker or gateway_name(),
+        assumed=settings.listen.workers,
+        kept_seconds=settings.keys.stale_for,
+    )
+    await registry.start()
     session = ClientSession()
     addresses = ClientAddresses(settings.client_ip)
     users = Users(store, settings.keys)
@@ -222,13 +240,14 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         _ip_policy(settings),
         store,
         settings.rate_limit.when_store_is_down,
-        share=lambda: settings.listen.workers,
+        share=lambda: registry.live,
         addresses=addresses,
         courier=courier,
     )
     parts = Parts(
         settings=settings,
         store=store,
+        registry=registry,
         keys=Keys(store, settings.keys, users),
         users=users,
         plans=Plans(users, settings.plans),
@@ -241,6 +260,7 @@ async def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         cors=make_cors(settings.cors),
         metrics=metrics,
         sockets=OpenSockets(settings.sockets, addresses.bucket),
+        streams=Streams(),
         limiters={limiter.policy.name: limiter},
     )
     if settings.tracing.endpoint is not None:

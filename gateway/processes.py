@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gateway.control import Configuration, Control
 from gateway.observe.metrics import leave_seat
+from gateway.store.registry import gateway_name
 from gateway.worker import Worker
 
 logger = logging.getLogger("gateway.server")
@@ -62,6 +63,7 @@ class Processes:
     admin: socket.socket
     shared: Path
     lifeline: tuple[int, int]
+    gateway: str = field(default_factory=gateway_name)
     _by_pid: dict[int, Process] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Process]:
@@ -73,6 +75,10 @@ class Processes:
     def serving(self) -> list[Process]:
         """Those that are meant to go on."""
         return [process for process in self if not process.retiring]
+
+    def name_of(self, slot: Slot, pid: int) -> str:
+        """What the worker is called among those of all gateways."""
+        return f"{self.gateway}/{slot.number}-{pid}"
 
     def start(self, slot: Slot, configuration: Configuration, *, reloaded: bool) -> Process:
         """Fork a process for `slot`; it says so when it is ready. Raises OSError: it can't be."""
@@ -125,6 +131,7 @@ class Processes:
                 process.control.close()
             worker = Worker(
                 configuration,
+                name=self.name_of(slot, os.getpid()),
                 seat=seat,
                 listening=slot.listening,
                 admin=self.admin,

@@ -23,6 +23,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -43,6 +44,7 @@ SHORT_LIFE_SECONDS = 1.0
 PAUSE_SECONDS = 0.5
 # Beyond the time that workers take for draining, by their own clock, they are killed.
 OVERTIME_SECONDS = 5
+MOST_LEFT = 100  # names that are told to who becomes ready
 MOST_DESCRIPTORS = 1 << 20  # asked for; a socket takes two
 
 
@@ -73,6 +75,9 @@ class Arbiter:
         self._has_served = False  # a worker was ready once: to go on is better than to give up
         self._kill_at = float("inf")
         self._restarts: list[tuple[float, Slot]] = []  # when, for those that died at once
+        # Workers that may be on the roll still: who died took no leave. All others are told, and
+        # those that become ready: whoever is told may be dying as well.
+        self._left: deque[str] = deque(maxlen=MOST_LEFT)
         self._exit_code = 0
 
     def run(self) -> int:
@@ -142,6 +147,8 @@ class Arbiter:
     def _hear(self, process: Process, message: Message) -> None:
         if message.kind is Kind.READY:
             process.ready = self._has_served = True
+            if self._left:
+                process.control.send(Kind.LEFT, workers=list(self._left))
             logger.info("%s is ready", process)
         if message.kind is Kind.RELOAD:
             by = (process, message.fields["ask"])
@@ -202,6 +209,9 @@ class Arbiter:
     def _reap(self, now: float) -> None:
         for process, code in self._processes.reap(self._selector.unregister):
             self._reloading.ended(process)
+            self._left.append(self._processes.name_of(process.slot, process.pid))
+            for other in self._processes:
+                other.control.send(Kind.LEFT, workers=[self._left[-1]])
             if self._stopping or process.retiring:
                 continue
             if code == Worker.REFUSES_TO_START and not self._has_served:

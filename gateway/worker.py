@@ -49,6 +49,7 @@ class Worker:
         self,
         configuration: Configuration,
         *,
+        name: str,
         seat: int,
         listening: socket.socket,
         admin: socket.socket,
@@ -58,6 +59,7 @@ class Worker:
         reloaded: bool,
     ) -> None:
         self._configuration = configuration
+        self._name = name
         self._seat = seat
         self._listening = listening
         self._admin = admin
@@ -84,7 +86,7 @@ class Worker:
         metrics.add_source(access_log.readings)
         access_log.start()
         try:
-            live = await LiveGateway.open(self._configuration, metrics, access_log)
+            live = await LiveGateway.open(self._configuration, metrics, access_log, self._name)
             live.reloaded = self._reloaded
             state = self._admin_state(live.parts)
             admin = await self._open_admin(state)
@@ -149,6 +151,8 @@ class Worker:
             elif message.kind is Kind.ABANDON:
                 await live.abandon()
                 live.reloaded = False
+            elif message.kind is Kind.LEFT:
+                live.parts.registry.left(message.fields["workers"])
 
     def _admin_state(self, parts: Parts) -> AdminState:
         settings = parts.settings

@@ -17,6 +17,7 @@ from reloads import Files, running, statuses
 from gateway.errors import ConfigurationError
 from gateway.networks import BadNetworks, NetworkSet, network, read_networks
 from gateway.settings import load_settings
+from gateway.store.keys import digest
 
 V4 = st.builds(
     lambda first, length: ipaddress.IPv4Network((first, length), strict=False),
@@ -217,3 +218,41 @@ def test_a_changed_file_is_in_use_after_a_reload(tmp_path, redis_url):
 def replace(path: Path, text: str) -> None:
     path.with_suffix(".new").write_text(text)
     path.with_suffix(".new").rename(path)
+
+
+@pytest.mark.parametrize(
+    ("allow", "status_from_there"),
+    [
+        (None, 200),
+        ("192.0.2.0/24", 200),
+        ("203.0.113.0/24, 192.0.2.1", 200),
+        ("2001:db8::/32", 403),
+        ("203.0.113.0/24", 403),
+        ("192.0.2.0/24, nonsense", 403),
+        ("", 403),
+    ],
+)
+async def test_a_key_is_good_from_its_own_networks_alone(
+    tmp_path, backend, redis_url, allow, status_from_there
+):
+    table = {
+        "upstreams": upstream(backend.url),
+        "routes": [route("/a", "plan_key", plan="free", name="a")],
+    }
+    settings = {"store": {"url": redis_url}, "client_ip": {"trusted_proxies": ["127.0.0.0/8"]}}
+    async with open_gateway(tmp_path, table, settings) as gateway:
+        parts = gateway.parts
+        record, key = await parts.keys.issue(42)
+        await parts.plans.set(42, "free", None)
+        if allow is not None:  # as billing may write it
+            name = f"gw:key:{digest(key)}"
+            await parts.store.client.hset(name, "allow", allow)
+        answer = await gateway.talk(
+            b"GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.1\r\n"
+            b"X-Primit-API-Key: " + key.encode() + b"\r\n\r\n"
+        )
+        assert int(answer.split()[1]) == status_from_there
+        if status_from_there == 403:
+            await eventually(lambda: len(gateway.log()) == 1)
+            assert gateway.log()[0]["reason"] == "address_not_allowed"
+        assert record.allow is None

@@ -13,10 +13,12 @@ from typing import Any
 
 from gateway.identity.users import LARGEST_ID
 from gateway.jsonbody import normal_email
+from gateway.networks import network
 from gateway.store.times import has_passed, iso_utc, unix_seconds
 
 MAX_NAME_LENGTH = 100
 MAX_WORD_LENGTH = 200
+MAX_NETWORKS = 100
 
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII
@@ -87,6 +89,28 @@ def ip(value: Any) -> str:
             "must be an IP address, or a network as `gateway ips list` shows it"
         ) from None
     return text
+
+
+def networks(value: Any) -> str:
+    """Networks with commas between, each in its canonical form."""
+    found = []
+    for one in _text(value).split(","):
+        try:
+            found.append(str(network(one.strip())))
+        except ValueError as error:
+            raise BadArgument(f"holds an entry that {error}") from None
+    if len(found) > MAX_NETWORKS:
+        raise BadArgument(f"must name at most {MAX_NETWORKS} networks")
+    return ",".join(found)
+
+
+def no_longer(word: str, parse: Parser) -> Parser:
+    """What `parse` takes, or `word` for "none any more", which becomes ''."""
+
+    def parse_or_none(value: Any) -> Any:
+        return "" if value == word else parse(value)
+
+    return parse_or_none
 
 
 def moment(value: Any) -> str:

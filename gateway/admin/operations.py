@@ -12,13 +12,16 @@ given: it could be a secret in the wrong place.
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from gateway.admin import arguments as given
 from gateway.admin.arguments import BadArgument, Parser, Refused
+from gateway.errors import StoreUnavailable
 from gateway.identity.users import UserExistsError, Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
+from gateway.store.barrier import acknowledged
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
@@ -72,12 +75,17 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One command: what it does, whether that changes anything, and the arguments it takes."""
+    """One command: what it does, whether that changes anything, and the arguments it takes.
+
+    `acknowledged`: it may take something away, and is done when every worker has heard of it. Its
+    result says so too, see `barrier.py`.
+    """
 
     work: Callable[..., Awaitable[Any]]
     changes: bool
     required: Mapping[str, Parser] = field(default_factory=dict)
     optional: Mapping[str, Parser] = field(default_factory=dict)
+    acknowledged: bool = False
 
     async def run(self, context: Context, /, **arguments: Any) -> Any:
         """Check the arguments, all of them, and do the work. None stands for "not given"."""
@@ -97,14 +105,30 @@ class Operation:
                     raise BadArgument(f"{name} {error}") from None
             elif name in self.required:
                 raise BadArgument(f"{name} is missing")
-        return await self.work(context, **parsed)
+        if not self.acknowledged:
+            return await self.work(context, **parsed)
+        began = monotonic()
+        with context.store.noting() as written:
+            result = await self.work(context, **parsed)
+        try:
+            return {**result, **(await acknowledged(context.store, written, began)).shown()}
+        except StoreUnavailable:
+            raise Refused(
+                "it is done, but who has heard of it could not be asked: the store went away; "
+                "the same command asks again"
+            ) from None
 
 
 async def issue_key(
-    context: Context, *, user: int, name: str, expires: str | None = None
+    context: Context,
+    *,
+    user: int,
+    name: str,
+    expires: str | None = None,
+    allow: str | None = None,
 ) -> dict[str, Any]:
     """A new key, and the only answer that ever holds it. An unknown user is created."""
-    record, key = await context.keys.issue(user, name, expires)
+    record, key = await context.keys.issue(user, name, expires, allow)
     issued = {
         "id": record.id,
         "key": key,
@@ -112,7 +136,8 @@ async def issue_key(
         "name": record.name,
         "created_at": record.created_at,
     }
-    return issued if expires is None else {**issued, "expires_at": record.expires_at}
+    limits = {"expires_at": record.expires_at, "allow": record.allow}
+    return issued | {name: value for name, value in limits.items() if value is not None}
 
 
 async def list_keys(context: Context, *, user: int | None = None) -> list[dict[str, Any]]:
@@ -122,6 +147,25 @@ async def list_keys(context: Context, *, user: int | None = None) -> list[dict[s
 async def show_key(context: Context, *, id: str) -> dict[str, Any]:  # noqa: A002  # its name in Redis
     try:
         return (await context.keys.show(id)).shown()
+    except LookupError:
+        raise _no_key() from None
+
+
+async def set_key(
+    context: Context,
+    *,
+    id: str,  # noqa: A002  # as above
+    name: str | None = None,
+    expires: str | None = None,
+    allow: str | None = None,
+) -> dict[str, Any]:
+    """Change what is given; '' takes it away."""
+    given_fields = {"name": name, "expires_at": expires, "allow": allow}
+    fields = {field: value for field, value in given_fields.items() if value is not None}
+    if not fields:
+        raise BadArgument("nothing to set; give name, expires or allow")
+    try:
+        return (await context.keys.amend(id, fields)).shown()
     except LookupError:
         raise _no_key() from None
 
@@ -142,6 +186,13 @@ async def set_plan(
     if plan not in known:
         raise Refused(f"the settings name no such plan{did_you_mean(plan, known)}")
     return (await context.plans.set(user, plan, until)).shown()
+
+
+async def revoke_plan(context: Context, *, user: int) -> dict[str, Any]:
+    try:
+        return (await context.plans.revoke(user)).shown()
+    except LookupError:
+        raise _no_user() from None
 
 
 async def show_plan(context: Context, *, user: int) -> dict[str, Any]:
@@ -172,6 +223,14 @@ async def list_users(context: Context) -> list[dict[str, Any]]:
 async def show_user(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
     try:
         return (await context.users.show(id)).shown()
+    except LookupError:
+        raise _no_user() from None
+
+
+async def revoke_tokens(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
+    """Of later sign-ins, the tokens are good."""
+    try:
+        return (await context.users.revoke_tokens(id)).shown()
     except LookupError:
         raise _no_user() from None
 
@@ -228,27 +287,49 @@ def _no_registered_key() -> Refused:
 
 OPERATIONS: Mapping[str, Operation] = {
     "keys.issue": Operation(
-        issue_key, True, {"user": given.user_id, "name": given.name}, {"expires": given.future}
+        issue_key,
+        True,
+        {"user": given.user_id, "name": given.name},
+        {"expires": given.future, "allow": given.networks},
     ),
     "keys.list": Operation(list_keys, False, {}, {"user": given.user_id}),
     "keys.show": Operation(show_key, False, {"id": given.key_id}),
-    "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}),
-    "plans.set": Operation(
-        set_plan, True, {"user": given.user_id, "plan": given.word}, {"until": given.moment}
+    "keys.set": Operation(
+        set_key,
+        True,
+        {"id": given.key_id},
+        {
+            "name": given.name,
+            "expires": given.no_longer("never", given.future),
+            "allow": given.no_longer("any", given.networks),
+        },
+        acknowledged=True,
     ),
+    "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}, acknowledged=True),
+    "plans.set": Operation(
+        set_plan,
+        True,
+        {"user": given.user_id, "plan": given.word},
+        {"until": given.moment},
+        acknowledged=True,
+    ),
+    "plans.revoke": Operation(revoke_plan, True, {"user": given.user_id}, acknowledged=True),
     "plans.show": Operation(show_plan, False, {"user": given.user_id}),
     "users.create": Operation(
         create_user, True, {}, {"email": given.email, "name": given.name, "id": given.user_id}
     ),
     "users.list": Operation(list_users, False),
     "users.show": Operation(show_user, False, {"id": given.user_id}),
+    "users.revoke-tokens": Operation(revoke_tokens, True, {"id": given.user_id}, acknowledged=True),
     "vault.add": Operation(
         add_registered_key,
         True,
         {"email": given.email, "api_key": given.secret, "api_secret": given.secret},
     ),
     "vault.show": Operation(show_registered_key, False, {"email": given.email}),
-    "vault.remove": Operation(remove_registered_key, True, {"email": given.email}),
+    "vault.remove": Operation(
+        remove_registered_key, True, {"email": given.email}, acknowledged=True
+    ),
     "ips.list": Operation(list_blocks, False),
     "ips.unblock": Operation(lift_block, True, {"ip": given.ip}),
 }

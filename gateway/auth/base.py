@@ -26,6 +26,10 @@ class Authenticator(ABC):
         It does not suspend when everything it needs is known in this process.
         """
 
+    async def admits_still(self, exchange: Exchange) -> None:
+        """Raise what `authenticate` would now, for an `exchange` that it has admitted."""
+        await self.authenticate(exchange)
+
 
 class FromSubprotocol(Authenticator):
     """`inner`, for WebSockets of browsers too: `primit.<credential>` may stand for its header.
@@ -41,6 +45,9 @@ class FromSubprotocol(Authenticator):
     async def authenticate(self, exchange: Exchange) -> Identity:
         move_credential(exchange, self._header, self._scheme)
         return await self._inner.authenticate(exchange)
+
+    async def admits_still(self, exchange: Exchange) -> None:
+        await self._inner.admits_still(exchange)
 
 
 @lru_cache(maxsize=16_384)

@@ -2,7 +2,7 @@
 
 The key is looked up by its sha256, in this process if it was seen before; whose it is and which
 plan is active come from the same kind of copy. 401: no key, several, or none that is valid. 403:
-the key is good and the user's plan does not open the route.
+the key is good, but not from this address, or the user's plan does not open the route.
 """
 
 import time
@@ -49,6 +49,10 @@ class PlanKey(Authenticator):
         now = self._clock()
         if record is None or not record.is_valid(now):
             raise _refused("Invalid API key", "invalid_key")
+        if not record.may_come_from(exchange.client_ip):
+            raise Forbidden(
+                "This API key may not be used from your address", reason="address_not_allowed"
+            )
         user = await self._users.get(record.user_id)
         if user is None or not self._plans.is_open(
             user.plan, user.plan_expires_at, self._plan, now

@@ -37,14 +37,22 @@ class RegisteredKey(Authenticator):
             raise Forbidden("The email is not the caller's", reason="not_the_owner")
         credentials = await self._vault.credentials(email)
         if credentials is None:
-            raise Forbidden(
-                "No active API key is registered for this email", reason="no_registered_key"
-            )
+            raise _not_registered()
         if self._inject:
             _refuse_own_credentials(body)
             exchange.body = inject(raw, credentials)
         user_id = None if caller is None else caller.user_id
         return identity(self.pattern, user_id, email)
+
+    async def admits_still(self, exchange: Exchange) -> None:
+        """The body is not looked at again: it has the credentials in it by now."""
+        if self._owner is not None:
+            await self._owner.admits_still(exchange)
+        admitted = exchange.identity
+        assert admitted is not None
+        record = None if admitted.email is None else await self._vault.status(admitted.email)
+        if record is None or not record.is_active:
+            raise _not_registered()
 
 
 def inject(body: bytes, credentials: Credentials) -> bytes:
@@ -58,6 +66,10 @@ def inject(body: bytes, credentials: Credentials) -> bytes:
     ).encode()
     start = body.index(b"{") + 1
     return b"%b%b, %b" % (body[:start], members[1:-1], body[start:])
+
+
+def _not_registered() -> Forbidden:
+    return Forbidden("No active API key is registered for this email", reason="no_registered_key")
 
 
 def _refuse_own_credentials(body: dict[str, object]) -> None:

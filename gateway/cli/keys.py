@@ -15,8 +15,12 @@ from gateway.cli.options import (
     example,
     group,
 )
+from gateway.cli.transfer import add_commands
 
-app = group("Issue, list, show and revoke plan keys.", "gateway keys issue --user 42 --name laptop")
+app = group(
+    "Issue, list, change and revoke plan keys.", "gateway keys issue --user 42 --name laptop"
+)
+add_commands(app)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id (k_...), not the key.")]
 
@@ -33,13 +37,17 @@ def issue(
     expires: Annotated[
         str | None, typer.Option(metavar="TIME", help="When it stops working, UTC [never].")
     ] = None,
+    allow: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORKS", help="Where it may be used from, by commas [anywhere]."),
+    ] = None,
     config: ConfigFile = None,
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Issue a key. It is shown this once, and kept by nobody but its owner."""
     options = Options(config, routes, output)
-    operate(options, "keys.issue", user=user, name=name, expires=expires)
+    operate(options, "keys.issue", user=user, name=name, expires=expires, allow=allow)
 
 
 @app.command("list", epilog=example("gateway keys list --user 42"))
@@ -66,6 +74,32 @@ def show(
     operate(Options(config, routes, output), "keys.show", id=key_id)
 
 
+@app.command(
+    "set",
+    epilog=example(
+        "gateway keys set k_7Qm2sVbK1x --allow 203.0.113.0/24,2001:db8::/32",
+        "gateway keys set k_7Qm2sVbK1x --expires never --allow any",
+    ),
+)
+def set_key(
+    key_id: KeyId,
+    name: Annotated[str | None, typer.Option(help="What its owner calls it.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="TIME|never", help="When it stops working, UTC.")
+    ] = None,
+    allow: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORKS|any", help="Where it may be used from, by commas."),
+    ] = None,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Change what is given of a key, and nothing else; returns when every worker knows."""
+    options = Options(config, routes, output)
+    operate(options, "keys.set", id=key_id, name=name, expires=expires, allow=allow)
+
+
 @app.command(epilog=example("gateway keys revoke k_7Qm2sVbK1x"))
 def revoke(
     key_id: KeyId,
@@ -73,5 +107,9 @@ def revoke(
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Revoke a key, for good."""
+    """Revoke a key, for good. It is dead everywhere when this returns.
+
+    Every worker of every gateway has confirmed it then; those that didn't within 2 s are named,
+    and the exit code is 1.
+    """
     operate(Options(config, routes, output), "keys.revoke", id=key_id)

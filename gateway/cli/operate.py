@@ -8,6 +8,8 @@ import asyncio
 import http.client
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gateway.cli.configuration import read_settings
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 STORE_SECONDS = 5.0  # a command can wait longer than a request may
 GATEWAY_SECONDS = 15.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+UNCONFIRMED = (
+    "it is done, but not confirmed by all: a worker that is named as unconfirmed and still runs "
+    "may go by what it knew for up to keys.stale_for seconds; the same command asks again"
+)
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
 
 
@@ -33,24 +39,33 @@ def operate(options: Options, operation: str, **arguments: Any) -> None:
         else:
             result = asyncio.run(ask_store(settings, operation, arguments))
         show(result, options.output)
+        if isinstance(result, dict) and result.get("unconfirmed"):
+            raise Failure(UNCONFIRMED)
 
 
 async def ask_store(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:
     """Run it here, on the store that the settings name."""
     from gateway.admin.operations import (  # noqa: PLC0415  # brings redis and cryptography
         OPERATIONS,
-        BadArgument,
-        Refused,
         open_context,
     )
+
+    with store_failures(settings, operation):
+        async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
+            return await OPERATIONS[operation].run(context, **arguments)
+
+
+@contextmanager
+def store_failures(settings: "Settings", operation: str) -> Iterator[None]:
+    """What an operation on the store raises, as the Failure that tells it."""
+    from gateway.admin.operations import BadArgument, Refused  # noqa: PLC0415  # as above
     from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
     from gateway.store.redis import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
     logging.getLogger("gateway").addHandler(logging.NullHandler())
     try:
-        async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
-            return await OPERATIONS[operation].run(context, **arguments)
+        yield
     except BadArgument as error:
         raise Failure(str(error), exit_code=WRONG_USAGE) from None
     except (Refused, ConfigurationError) as error:

@@ -17,7 +17,7 @@ from gateway.cli.options import (
 )
 
 app = group(
-    "Set and show the plan of a user.",
+    "Set, show and take away the plan of a user.",
     "gateway plans set --user 42 --plan standard --until 2027-01-01",
 )
 
@@ -35,7 +35,7 @@ def set_plan(
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Give a user a plan, in place of the one before."""
+    """Give a user a plan, in place of the one before; returns when every worker knows."""
     operate(Options(config, routes, output), "plans.set", user=user, plan=plan, until=until)
 
 
@@ -48,3 +48,14 @@ def show_plan(
 ) -> None:
     """Show the plan of a user."""
     operate(Options(config, routes, output), "plans.show", user=user)
+
+
+@app.command(epilog=example("gateway plans revoke --user 42"))
+def revoke(
+    user: Annotated[int, typer.Option(metavar="ID", help="Whose plan.")],
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Take a user's plan away; returns when every worker knows, as `keys revoke` does."""
+    operate(Options(config, routes, output), "plans.revoke", user=user)

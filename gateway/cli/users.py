@@ -16,7 +16,7 @@ from gateway.cli.options import (
     group,
 )
 
-app = group("Create, list and show users.", "gateway users show 42")
+app = group("Create, list and show users; end their tokens.", "gateway users show 42")
 
 
 @app.command(epilog=example("gateway users create --email user@example.com --name 'Jane Doe'"))
@@ -53,3 +53,17 @@ def show(
 ) -> None:
     """Show a user."""
     operate(Options(config, routes, output), "users.show", id=user_id)
+
+
+@app.command(epilog=example("gateway users revoke-tokens 42"))
+def revoke_tokens(
+    user_id: Annotated[int, typer.Argument(metavar="ID", help="The user's id.")],
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """End all app tokens of a user; returns when every worker knows, as `keys revoke` does.
+
+    Whoever signs in again gets a good one.
+    """
+    operate(Options(config, routes, output), "users.revoke-tokens", id=user_id)

@@ -76,7 +76,7 @@ def remove(
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
 ) -> None:
-    """Forget a registered key."""
+    """Forget a registered key; returns when every worker knows, as `keys revoke` does."""
     operate(Options(config, routes, output), "vault.remove", email=email)
 
 

@@ -72,7 +72,7 @@ class AppTokens:
         """A new token for `user`. `scope` is words with a space between."""
         key_id, secret = next(iter(self._usable_secrets().items()))
         # iat keeps its fraction: a token issued in the second of a revocation is before or after.
-        now = round(self._clock(), 3)
+        now = round(self._clock(), 3) if user.token_time is None else user.token_time
         claims = {
             "iss": self._issuer,
             "aud": self._audience,

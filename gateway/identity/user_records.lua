@@ -1,4 +1,4 @@
--- What sign_in.lua and create_user.lua share: user records and the indexes that lead to them.
+-- What the scripts on users share: user records and the indexes that lead to them.
 --
 -- Before this stands `local USER = ARGV[1]`, what the names of user records begin with
 -- ({prefix}:user:). The record is the truth, an index only leads to it: one that leads to nobody,
@@ -48,4 +48,9 @@ local function fill(id, field, value)
     return true
   end
   return false
+end
+
+-- A field's number; 0 for what is none.
+local function number_in(id, field)
+  return tonumber(redis.call('HGET', USER .. id, field) or '') or 0
 end

@@ -14,7 +14,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,6 +55,8 @@ class User:
     plan: str | None = None
     plan_expires_at: str | None = None
     tokens_valid_after: float | None = None
+    # For the token of the sign-in that gave this user: no part of the record.
+    token_time: float | None = field(default=None, compare=False)
 
     def as_contract(self) -> dict[str, Any]:
         """The user object that clients are promised."""
@@ -90,6 +92,7 @@ class Users:
         self._clock = clock
         self._sign_in = _script(store, "sign_in.lua")
         self._create = _script(store, "create_user.lua")
+        self._revoke_tokens = _script(store, "revoke_tokens.lua")
         self.copies: Watched[User] = Watched(
             store.changes,
             "user",
@@ -183,15 +186,15 @@ class Users:
     ) -> User:
         """Whoever has this subject, else this verified email, else a new user.
 
-        An email that isn't verified is not looked at.
+        An email that isn't verified is not looked at. Only here, the user has a `token_time`.
         """
         wanted = (normal_email(email or "") or "") if email_verified else ""
-        reply = await self._run(
+        *written, token_time = await self._run(
             self._sign_in,
             [self._index(provider, subject), self._index("email", wanted)],
             [f"{provider}_id", subject, wanted, name or ""],
         )
-        return self._written(reply)
+        return replace(self._written(written), token_time=float(token_time))
 
     async def set_plan(self, user_id: int, plan: str, expires_at: str | None, now: str) -> None:
         """`expires_at` None: for good. Times are ISO 8601 UTC without offset."""
@@ -206,10 +209,33 @@ class Users:
             await pipeline.execute()
         self._store.changed(key)
 
-    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        now = iso_utc(self._clock())
+    async def take_plan(self, user_id: int, now: str) -> None:
+        """From now on the user has no plan. Raises UnknownUserError. `now` as in `set_plan`."""
+        key = self._name(str(user_id))
         async with self._store.guard():
-            return await script(keys=keys, args=[self._name(""), *arguments, now])
+            if not await self._store.client.exists(key):
+                raise UnknownUserError(f"there is no user {user_id}")
+            pipeline = self._store.client.pipeline(transaction=True)
+            pipeline.hdel(key, "plan", "plan_expires_at")
+            pipeline.hset(key, "updated_at", now)
+            await pipeline.execute()
+        self._store.changed(key)
+
+    async def revoke_tokens(self, user_id: int) -> User:
+        """End all tokens that the user has; those of later sign-ins are good.
+
+        Raises UnknownUserError.
+        """
+        reply = await self._run(self._revoke_tokens, [self._name(str(user_id))], [])
+        if reply is None:
+            raise UnknownUserError(f"there is no user {user_id}")
+        return self._written([str(user_id), reply])
+
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
+        now = self._clock()
+        times = (iso_utc(now), f"{now:.3f}")
+        async with self._store.guard():
+            return await script(keys=keys, args=[self._name(""), *arguments, *times])
 
     def _written(self, reply: Any) -> User:
         """The user that a script has written and returned."""

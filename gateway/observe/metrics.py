@@ -62,6 +62,7 @@ class Sourced(StrEnum):
     SOCKETS_ENDED = "gateway_sockets_ended_total"  # (reason)
     STORE_UP = "gateway_store_up"  # ()
     DEGRADED = "gateway_degraded"  # (what)
+    WORKERS_LIVE = "gateway_workers_live"  # ()
     RELOADED = "gateway_config_last_reload_successful"  # ()
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
@@ -217,6 +218,12 @@ class Metrics:
                 ("what",),
                 registry=registry,
                 multiprocess_mode="livesum",
+            ),
+            Sourced.WORKERS_LIVE: Gauge(
+                Sourced.WORKERS_LIVE.value,
+                "Workers of all gateways on this store, as seen by the one that knows of fewest.",
+                registry=registry,
+                multiprocess_mode="livemin",
             ),
             Sourced.RELOADED: Gauge(
                 Sourced.RELOADED.value,

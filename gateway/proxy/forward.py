@@ -286,6 +286,16 @@ class Relay:
         self._upstream.moved()
         return piece
 
+    @property
+    def is_moving(self) -> bool:
+        """Is anything of request or answer on its way? Else only the backend is waited for."""
+        return self.exchange.answered or not self._request_sent
+
+    def end(self, error: GatewayError) -> None:
+        """End it for `error`, unless it has ended."""
+        if self._upstream.receiver is self:
+            self._upstream.fail(error)
+
     def _client_left(self) -> None:
         self._upstream.fail(ClientGone())
 

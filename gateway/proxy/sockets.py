@@ -2,33 +2,28 @@
 
 Rules:
 - A socket takes its place before its handshake goes to the backend, and gives it back at its end.
-- Who opened a socket is asked for again, by the same authenticator, within each second: a key,
-  token or plan that opens the route no more ends it. "Could not check" does not.
+- Who opened a socket is asked for again (`recheck.py`) within each second: a key, token or plan
+  that opens the route no more ends it. "Could not check" does not.
 - No timer per socket: a third of them is looked at in each sweep.
 
 Terms: a *socket* is an upgraded connection, or a handshake on the way to one; its *tunnel* is what
 carries its bytes; its *holder* is who may have only so many: the key, or the user of the token.
 """
 
-import asyncio
-import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any, Protocol
 
-from gateway.errors import Fault, GatewayError, Overloaded, TooManyRequests
+from gateway.errors import GatewayError, Overloaded, TooManyRequests
 from gateway.exchange import Exchange
 from gateway.observe.metrics import Reading, Sourced
+from gateway.proxy.recheck import Rechecks
 from gateway.sections import SocketsSettings
-
-logger = logging.getLogger("gateway.proxy")
 
 NEVER = float("inf")
 SHIFTS = 3  # sweeps until every socket was looked at
-LANES = 16  # checks that may wait for the store at once
-CHECKS_AT_A_TIME = 16  # by one lane, until the event loop gets its turn
 RETRY_AFTER_SECONDS = 10
 
 
@@ -58,7 +53,7 @@ class Tunnel(Protocol):
 class Socket:
     """One place, taken by a handshake and kept by the tunnel that comes of it."""
 
-    __slots__ = ("bucket", "ends_at", "exchange", "holder", "is_due", "shift", "tunnel")
+    __slots__ = ("bucket", "ends_at", "exchange", "holder", "shift", "tunnel")
 
     def __init__(self, exchange: Exchange, bucket: str, shift: int) -> None:
         identity = exchange.identity
@@ -68,7 +63,6 @@ class Socket:
         self.shift = shift
         self.tunnel: Tunnel | None = None  # until the backend has agreed
         self.ends_at = NEVER  # loop time: its route is gone
-        self.is_due = False  # to be checked
 
 
 class OpenSockets:
@@ -83,9 +77,8 @@ class OpenSockets:
         self._by_holder: dict[str | int, set[Socket]] = {}
         self._ends: Counter[End] = Counter()
         self._draining = False
-        self._due: deque[Socket] = deque()
         self._refused: set[str | int] = set()  # holders, since the last sweep
-        self._lanes: set[asyncio.Task[None]] = set()
+        self._rechecks = Rechecks(self._revoked)
         self._keep: Callable[[Any], Any | None] = lambda route: route
         self._deadline = NEVER
 
@@ -164,41 +157,13 @@ class OpenSockets:
             elif socket.holder is not None:
                 self._ask(socket)
         self._refused.clear()
-        for _ in range(min(LANES, len(self._due)) - len(self._lanes)):
-            lane = asyncio.get_running_loop().create_task(self._check_due())
-            self._lanes.add(lane)
-            lane.add_done_callback(self._lanes.discard)
+        self._rechecks.start()
 
     def _ask(self, socket: Socket) -> None:
-        tunnel = socket.tunnel
-        if tunnel is not None and not tunnel.ending and not socket.is_due:
-            socket.is_due = True
-            self._due.append(socket)
+        if socket.tunnel is not None and not socket.tunnel.ending:
+            self._rechecks.ask(socket)
 
-    async def _check_due(self) -> None:
-        checked = 0
-        while self._due:
-            socket = self._due.popleft()
-            socket.is_due = False
-            await self._check(socket)
-            checked += 1
-            if checked % CHECKS_AT_A_TIME == 0:
-                await asyncio.sleep(0)
-
-    async def _check(self, socket: Socket) -> None:
-        exchange = socket.exchange
-        route: Any = exchange.route  # the pipeline's, which stands above this package
-        if not route.enforce:
-            return
-        try:
-            await route.authenticator.authenticate(exchange)
-        except GatewayError as error:
-            if error.fault is Fault.CLIENT:
-                self._revoked(socket)
-        except Exception as error:  # whatever it was, it says nothing of the credential
-            logger.error("a socket of request %s: no check", exchange.request_id, exc_info=error)
-
-    def _revoked(self, socket: Socket) -> None:
+    def _revoked(self, socket: Socket, _error: GatewayError) -> None:
         """End it, and ask for the holder's others at once: likely they are no better."""
         if socket.tunnel is not None:
             socket.tunnel.end(End.REVOKED)

@@ -4,16 +4,19 @@ Each in-process copy (`watch.py`) listens to one *space*: the word after the pre
 `gw:key:…`. The news comes from Redis itself (`channel.py`) for whatever any client wrote, and
 directly, by `Store.changed`, for what this process wrote. Without a channel (`memory://`) the
 direct way is all there is, and enough: no other process can write. Registered keys (`vault`) have
-no copies yet: they are read each time.
+no copies yet: they are read each time. A `barrier` comes behind a change (`barrier.py`).
 
-Terms: *up*: every change is sure to be heard.
+Terms: *up*: every change is sure to be heard. *Current*: and those of a moment ago have been heard:
+this process did not stand still while news waited in its socket.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-WATCHED_SPACES = ("key", "user", "vault")
+CURRENT_SECONDS = 1.5  # longer than the channel takes to find that Redis is silent
+WATCHED_SPACES = ("barrier", "key", "user", "vault")
 
 
 class Listener(Protocol):
@@ -31,6 +34,7 @@ class Changes:
         self.clock = clock
         self.up = False
         self.down_since = clock()
+        self._current_until = math.inf  # where there is no channel
         self._start = f"{prefix}:"
         self._listeners: dict[str, list[Listener]] = {space: [] for space in WATCHED_SPACES}
 
@@ -38,6 +42,14 @@ class Changes:
     def prefixes(self) -> list[str]:
         """What the names of all watched keys begin with."""
         return [f"{self._start}{space}:" for space in WATCHED_SPACES]
+
+    @property
+    def current(self) -> bool:
+        return self.up and self.clock() < self._current_until
+
+    def heard_all(self, until: float) -> None:
+        """Every change up to this time, on `clock`, has been heard."""
+        self._current_until = until + CURRENT_SECONDS
 
     def listen(self, space: str, listener: Listener) -> None:
         """`space` is one of WATCHED_SPACES."""

@@ -7,9 +7,10 @@ itself, so the same one says "alive" (PING) and "changed", and one break ends bo
 6.2, and under ACLs `+client|id +client|tracking +subscribe +ping +get +set`, with
 `&__redis__:invalidate`.
 
-Rules: a silent Redis counts as gone after three ticks; a new connection is tried every tick; going
-and coming back are each logged once. On every connection the layout's version is looked at. While
-Redis is gone no idle connection to it is kept: its end would go unnoticed until its next use.
+Rules: Redis is asked every tick whether it is there, which also tells that all news of until then
+have come; a silent one counts as gone after three ticks. A new connection is tried every tick;
+going and coming back are each logged once. On every connection the layout's version is looked at.
+While Redis is gone no idle connection to it is kept: its end would go unnoticed until its next use.
 """
 
 import asyncio
@@ -136,21 +137,28 @@ class Channel:
 
     async def _hear(self, connection: Connection) -> None:
         """Pass the news on until it is time to renew. Raises when the connection breaks."""
+        clock = self._changes.clock
         silent_ticks = 0
+        pinged_at: float | None = None  # without an answer yet
+        ping_at = clock()
         self._renewing = False
         while not self._renewing:
+            if pinged_at is None and clock() >= ping_at:
+                pinged_at = clock()
+                await connection.send_command("PING", check_health=False)
             message = await connection.read_response(timeout=TICK_SECONDS)
             if message is not None:
                 silent_ticks = 0
-                self._heard_at = self._changes.clock()
+                self._heard_at = clock()
                 if message[0] == "message":
                     self._pass_on(message[2])
-                continue
-            if silent_ticks == 0:
-                await connection.send_command("PING", check_health=False)
-            elif silent_ticks > SILENT_TICKS:
-                raise TimeoutError("no answer to PING")
-            silent_ticks += 1
+                elif pinged_at is not None:  # what Redis said before its answer has come before it
+                    self._changes.heard_all(pinged_at)
+                    ping_at, pinged_at = pinged_at + TICK_SECONDS, None
+            elif pinged_at is not None:
+                silent_ticks += 1
+                if silent_ticks > SILENT_TICKS:
+                    raise TimeoutError("no answer to PING")
 
     def _pass_on(self, keys: list[str] | None) -> None:
         if keys is None:  # FLUSHALL, FLUSHDB
@@ -162,6 +170,7 @@ class Channel:
     def _came_up(self) -> None:
         self.refused = False
         self._heard_at = self._changes.clock()
+        self._changes.heard_all(self._heard_at)
         self._changes.came_up()
         if self._told is not None:
             logger.warning("Redis at %s is back", self._where)

@@ -1,9 +1,10 @@
 """Plan keys (`pk_…`): made, issued, found by their sha256, revoked.
 
 In Redis, a public contract (ARCHITECTURE.md): `gw:key:{sha256}` is a hash with id, user_id, name,
-created_at, expires_at, revoked_at, replaced_by; `gw:keyid:{id}` is that sha256. The plaintext is
-shown once, when the key is issued, and is nowhere after that. What can't be read is never valid: a
-time that isn't one counts as passed, a record without a user is no key.
+created_at, expires_at, revoked_at, replaced_by, allow; `gw:keyid:{id}` is that sha256. The
+plaintext is shown once, when the key is issued, and is nowhere after that. What can't be read is
+never valid: a time that isn't one counts as passed, a record without a user is no key, a list of
+networks with a mistake in it lets nobody in.
 
 Terms: *digest*: the sha256 of the whole key, prefix included, in lower-case hex.
 """
@@ -15,12 +16,14 @@ import string
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Protocol
 from zlib import crc32
 
 from gateway.errors import StoreUnavailable
+from gateway.networks import NetworkSet, network
 from gateway.sections import KeySettings
 from gateway.store.redis import Store
 from gateway.store.times import has_passed, iso_utc, unix_seconds
@@ -86,10 +89,15 @@ class KeyRecord:
     expires_at: str | None = None
     revoked_at: str | None = None
     replaced_by: str | None = None
+    allow: str | None = None  # networks it may be used from, with commas between
 
     def is_valid(self, now: float) -> bool:
         """`now` in Unix seconds. A revocation counts at once, whatever its time."""
         return self.revoked_at is None and not has_passed(self.expires_at, now)
+
+    def may_come_from(self, address: str) -> bool:
+        """`address` is a client's, in its canonical text."""
+        return self.allow is None or address in _networks(self.allow)
 
     def shown(self) -> dict[str, Any]:
         return asdict(self)
@@ -108,6 +116,7 @@ class Keys:
         self._store = store
         self._users = users
         self._clock = clock
+        self._amend = store.script(Path(__file__).with_name("amend.lua").read_text())
         self._revoke = store.script(Path(__file__).with_name("revoke.lua").read_text())
         self.copies: Watched[KeyRecord] = Watched(
             store.changes,
@@ -123,7 +132,11 @@ class Keys:
         return await self.copies.get(sha256_hex)
 
     async def issue(
-        self, user_id: int, name: str | None = None, expires_at: str | None = None
+        self,
+        user_id: int,
+        name: str | None = None,
+        expires_at: str | None = None,
+        allow: str | None = None,
     ) -> tuple[KeyRecord, str]:
         """A new key and its plaintext. An unknown user is created.
 
@@ -136,6 +149,7 @@ class Keys:
             name=name,
             created_at=iso_utc(self._clock()),
             expires_at=None if expires_at is None else iso_utc(unix_seconds(expires_at)),
+            allow=allow,
         )
         await self._users.ensure(user_id)
         sha256_hex = digest(key)
@@ -171,6 +185,19 @@ class Keys:
                 return record
         raise UnknownKeyError(f"there is no key {key_id}")
 
+    async def amend(self, key_id: str, fields: Mapping[str, str | None]) -> KeyRecord:
+        """Set fields of a key's record; None takes one away. Raises UnknownKeyError."""
+        pairs = [word for name, value in fields.items() for word in (name, value or "")]
+        async with self._store.guard():
+            sha256_hex = await self._store.client.get(self._store.key("keyid", key_id))
+            amended = sha256_hex is not None and await self._amend(
+                keys=[self._name(sha256_hex)], args=[key_id, *pairs]
+            )
+        if not amended:
+            raise UnknownKeyError(f"there is no key {key_id}")
+        self._store.changed(self._name(sha256_hex))
+        return await self.show(key_id)
+
     async def revoke(self, key_id: str) -> KeyRecord:
         """From now on the key opens nothing. Again: nothing changes. Raises UnknownKeyError."""
         async with self._store.guard():
@@ -205,4 +232,13 @@ def _parse(_digest: str, fields: Mapping[str, str]) -> KeyRecord | None:
         expires_at=fields.get("expires_at"),
         revoked_at=fields.get("revoked_at"),
         replaced_by=fields.get("replaced_by"),
+        allow=fields.get("allow"),
     )
+
+
+@lru_cache(maxsize=8192)
+def _networks(text: str) -> NetworkSet:
+    try:
+        return NetworkSet.of(network(one.strip()) for one in text.split(","))
+    except ValueError:
+        return NetworkSet.of(())

@@ -46,6 +46,7 @@ class Holders(Protocol):
     async def ensure(self, user_id: int) -> None: ...
     async def show(self, user_id: int) -> Holder: ...
     async def set_plan(self, user_id: int, plan: str, expires_at: str | None, now: str) -> None: ...
+    async def take_plan(self, user_id: int, now: str) -> None: ...
 
 
 class Plans:
@@ -84,6 +85,11 @@ class Plans:
         await self._users.ensure(user_id)
         await self._users.set_plan(user_id, plan, expires_at, iso_utc(self._clock()))
         return UserPlan(user_id, plan, expires_at)
+
+    async def revoke(self, user_id: int) -> UserPlan:
+        """Take the plan away. Raises LookupError for an unknown user, StoreUnavailable."""
+        await self._users.take_plan(user_id, iso_utc(self._clock()))
+        return UserPlan(user_id, None, None)
 
     async def show(self, user_id: int) -> UserPlan:
         """Raises LookupError for an unknown user, StoreUnavailable."""

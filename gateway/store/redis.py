@@ -13,8 +13,9 @@ Terms: *topology*: one server, or several behind Sentinels, which name the one t
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -41,11 +42,15 @@ SENTINEL_SECONDS = 0.2  # for one Sentinel's answer, so that a hung one leaves t
 SENTINEL_PORT = 26379
 KEYS_A_SCAN = 500
 
+_noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
+
 
 class Script(Protocol):
     """A Lua script that Redis knows by its hash; it is sent once."""
 
-    async def __call__(self, keys: Sequence[str] = ..., args: Sequence[Any] = ...) -> Any: ...
+    async def __call__(
+        self, keys: Sequence[str] = ..., args: Sequence[Any] = ..., client: Client = ...
+    ) -> Any: ...
 
 
 class Store:
@@ -167,6 +172,19 @@ class Store:
         """
         for key in keys:
             self.changes.changed(key)
+        noted = _noted.get()
+        if noted is not None:
+            noted.update(keys)
+
+    @contextmanager
+    def noting(self) -> Iterator[set[str]]:
+        """The keys, by whole names, that `changed` is called for within, in this task."""
+        keys: set[str] = set()
+        token = _noted.set(keys)
+        try:
+            yield keys
+        finally:
+            _noted.reset(token)
 
     async def read_hashes(self, keys: Sequence[str]) -> list[dict[str, str] | None]:
         """The hashes under these names, in one round trip; one that isn't there is empty.

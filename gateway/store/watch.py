@@ -6,9 +6,11 @@ well. Beyond `remember` entries, the one that was used the longest time ago goes
 
 Rules, while changes are heard (`changes.py`): a copy is true until its change is heard. What was
 read before a change was heard, and arrives after it, is handed to those who asked before, and not
-kept. While they are not heard: a copy stays good for `stale_for` seconds, but that a name was not
-there says nothing; anything else is asked of Redis each time, or is a StoreUnavailable. When
-changes are heard again, all copies go.
+kept. A process that stood still asks Redis until it has heard what came meanwhile.
+
+While they are not heard: a copy stays good for `stale_for` seconds, but that a name was not there
+says nothing; anything else is asked of Redis each time, or is a StoreUnavailable. When changes are
+heard again, all copies go.
 """
 
 import asyncio
@@ -91,7 +93,7 @@ class Watched(Generic[T]):
     async def get(self, name: str) -> T | None:
         """None: there is no such thing. Raises StoreUnavailable: that can't be known now."""
         value = self._copies.get(name, _Missing.COPY)
-        if value is not _Missing.COPY and (self._changes.up or self._good_while_down(value)):
+        if value is not _Missing.COPY and (self._changes.current or self._good_while_down(value)):
             self._copies.move_to_end(name)
             self.hits += 1
             self.without_store += not self._changes.up
@@ -109,13 +111,15 @@ class Watched(Generic[T]):
 
     def _good_while_down(self, value: T | None) -> bool:
         changes = self._changes
-        return value is not None and changes.clock() - changes.down_since < self._stale_for_seconds
+        if value is None or changes.up:
+            return False
+        return changes.clock() - changes.down_since < self._stale_for_seconds
 
     def _fetched(self, name: str) -> asyncio.Future[T | None]:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[T | None] = loop.create_future()
         fetch = self._fetches.get(name)
-        if fetch is not None:
+        if fetch is not None and (self._changes.current or not self._changes.up):
             fetch.waiters.append(waiter)
             return waiter
         fetch = self._fetches[name] = _Fetch(name, [waiter])

@@ -78,11 +78,14 @@ class VaultRecords:
             pipeline.delete(name)
             pipeline.hset(name, mapping=present)
             await pipeline.execute()
+        self._store.changed(name)
 
     async def delete(self, email: str) -> bool:
         """Was there one?"""
         async with self._store.guard():
-            return bool(await self._store.client.delete(self._name(email)))
+            deleted = await self._store.client.delete(self._name(email))
+        self._store.changed(self._name(email))
+        return bool(deleted)
 
     async def conclude(self, record: VaultRecord, status: str, at: str) -> None:
         """Write what Binance said of `record`, unless its key was replaced or removed since."""

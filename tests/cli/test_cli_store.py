@@ -59,7 +59,7 @@ def test_in_text_a_key_stands_whole_on_its_line(gateway):
 def test_a_plan_is_set_and_shown(gateway):
     words = ("--user", "42", "--plan", "standard", "--until", "2027-01-01", "--output", "json")
     expected = {"user_id": 42, "plan": "standard", "plan_expires_at": "2027-01-01T00:00:00"}
-    assert ok(gateway("plans", "set", *words)) == expected
+    assert ok(gateway("plans", "set", *words)).items() >= expected.items()
     assert ok(gateway("plans", "show", "--user", "42", "--output", "json")) == expected
 
 
@@ -85,7 +85,7 @@ def test_a_registered_key_comes_from_standard_input_or_a_file(gateway, tmp_path,
     with redis.Redis.from_url(redis_url) as client:
         assert b"canary" not in b"".join(client.hgetall("gw:vault:user@example.com").values())
     removed = ok(gateway("vault", "remove", "user@example.com", "--output", "json"))
-    assert removed == {"email": "user@example.com", "removed": True}
+    assert (removed["email"], removed["removed"]) == ("user@example.com", True)
 
 
 @pytest.mark.parametrize(
@@ -224,3 +224,34 @@ def test_the_environment_may_name_the_files(gateway, tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("plans: [bronze, silver]\n")
     monkeypatch.setenv("GATEWAY_CONFIG", "mine.yaml")
     assert ok(gateway("plans", "set", "--user", "42", "--plan", "silver", "--output", "json"))
+
+
+def test_keys_go_out_and_come_in_as_json_lines(gateway, tmp_path, redis_url):
+    issued = ok(gateway("keys", "issue", "--user", "42", "--name", "ci", "--output", "json"))
+    exported = gateway("keys", "export")
+    assert exported.exit_code == 0
+    assert issued["key"] not in exported.stdout
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    taken = ok(gateway("keys", "import", "-", "--output", "json", stdin=exported.stdout))
+    assert (taken["new"], taken["refused"]) == (1, 0)
+    shown = ok(gateway("keys", "show", issued["id"], "--output", "json"))
+    assert (shown["id"], shown["name"]) == (issued["id"], "ci")
+    (tmp_path / "keys.jsonl").write_text("pk_canary\n" + exported.stdout)
+    result = gateway("keys", "import", "keys.jsonl")
+    assert result.exit_code == 1
+    assert "line 1: must be a JSON object" in result.stderr
+    assert "pk_canary" not in result.stderr
+    assert "same:" in result.stdout
+
+
+def test_an_import_needs_its_file_and_a_redis(gateway, monkeypatch):
+    result = gateway("keys", "import", "none.jsonl")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "error: none.jsonl can't be read: no such file or directory\n",
+    )
+    monkeypatch.setenv("GATEWAY_STORE__URL", "memory://")
+    result = gateway("keys", "export")
+    assert result.exit_code == 1
+    assert "memory:// ends with its gateway" in result.stderr

@@ -74,6 +74,7 @@ async def test_a_first_sign_in_creates_a_user(users: Users, store: Store):
         "is_vip": "0",
         "created_at": "2026-04-29T12:00:00",
         "updated_at": "2026-04-29T12:00:00",
+        "last_token_at": "1777464000.000",
     }
     assert await store.client.get("gw:user:by:google:sub-1") == "1"
     assert await store.client.get("gw:user:by:email:jane@example.com") == "1"

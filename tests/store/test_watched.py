@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.store.changes import Changes
+from gateway.store.changes import CURRENT_SECONDS, Changes
 from gateway.store.watch import Watched
 
 
@@ -271,3 +271,23 @@ async def test_an_answer_that_breaks_the_parser_is_logged_and_unavailable(caplog
     with pytest.raises(StoreUnavailable):
         await copies.get("a")
     assert "could not be read" in caplog.text
+
+
+async def test_who_stood_still_asks_redis_until_it_was_heard_again(bench: Bench):
+    bench.write("a", "1")
+    bench.changes.heard_all(bench.clock())
+    assert await bench.copies.get("a") == "1"
+    bench.redis.may_answer.clear()
+    before = asyncio.create_task(bench.copies.get("b"))
+    await bench.asked()
+    bench.clock.now += CURRENT_SECONDS  # the news of these is in the socket, unread
+    bench.write("a", "2")
+    bench.write("b", "2")
+    bench.redis.may_answer.set()
+    assert await bench.copies.get("a") == "2"
+    assert await asyncio.gather(before, bench.copies.get("b")) == [None, "2"]
+    for name in ("a", "b"):
+        bench.changes.changed(f"gw:key:{name}")
+    bench.changes.heard_all(bench.clock())
+    assert await bench.copies.get("a") == "2"
+    assert hit(bench.copies, "a") == "2"
