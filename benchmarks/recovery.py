@@ -23,6 +23,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/faults")]
@@ -46,7 +47,7 @@ class Clients:
     _over: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
-    def __enter__(self) -> "Clients":
+    def __enter__(self) -> Self:
         self.stage.longest = 0.0
         self._threads = [threading.Thread(target=self._run) for _ in range(self.number)]
         for thread in self._threads:

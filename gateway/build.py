@@ -39,6 +39,7 @@ from gateway.routespec import (
     own_endpoints,
 )
 from gateway.routing import Match, RouteTable
+from gateway.store.usage import KeyUsage, Usage
 from gateway.upstreamspec import UpstreamSpec
 from gateway.vault.endpoints import KeyStatus, VerifyKey
 
@@ -77,6 +78,7 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
         access_log=access_log,
         cors=parts.cors,
         tracer=parts.tracer,
+        ledger=parts.ledger,
     )
 
 
@@ -210,7 +212,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     return Route(
         name=name,
         pattern=pattern,
-        authenticator=Public(),
+        authenticator=_holder(parts) if is_on and endpoint.auth == "plan_key" else Public(),
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
@@ -218,6 +220,11 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
         limits=limits,
         cors=parts.cors,
     )
+
+
+def _holder(parts: Parts) -> PlanKey:
+    """Whoever has a valid key, with whatever plan."""
+    return PlanKey(parts.keys, parts.users, parts.plans, None)
 
 
 def _responder(parts: Parts, name: OwnName) -> Responder:
@@ -231,6 +238,8 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
             return VerifyKey(parts.vault).respond
         case "api-key-status":
             return KeyStatus(parts.vault).respond
+        case "api-key-usage":
+            return KeyUsage(Usage(parts.store)).respond
         case "sign-in-google":
             google = settings.google
             if parts.google is None:

@@ -131,6 +131,7 @@ class Exchange:
         "failure",
         "host",
         "identity",
+        "key_id",
         "limits",
         "message",
         "own_lines",
@@ -171,6 +172,7 @@ class Exchange:
         self.own_lines = b""  # what the gateway adds to the head of whatever answer goes out
         self.route: RouteLabels | None = None
         self.identity: Identity | None = None
+        self.key_id: str | None = None  # of the plan key that was recognised, valid or not
         self.limits: tuple[Decision, ...] = ()
         self.body: bytes | None = None  # whole, once `read_body` was called
         self.body_received_bytes = 0

@@ -26,7 +26,16 @@ from gateway.routing import segments
 from gateway.yamlfile import Unset, did_you_mean
 
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch  # RFC 9110 §5.6.2
-STORE_SCHEMES = ("memory", "redis", "rediss", "unix", "redis+sentinel")
+STORE_SCHEMES = (
+    "memory",
+    "redis",
+    "rediss",
+    "unix",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redis+cluster",
+    "rediss+cluster",
+)
 # Fields that are of one connection, or that say where a message ends: never to be set by hand.
 FRAMING = frozenset(
     {
@@ -255,8 +264,6 @@ def _is_http(value: str) -> bool:
 def _store_url(value: str) -> str:
     """Its shape; the store connects later. The URL may hold a password: it is never repeated."""
     scheme, separator, rest = value.partition("://")
-    if scheme == "redis+cluster":
-        raise ValueError("is of a Redis Cluster, which isn't supported yet; use redis+sentinel://")
     if not separator or scheme not in STORE_SCHEMES:
         hint = _close(scheme, STORE_SCHEMES) if separator else ""
         raise ValueError(f"must begin with {', '.join(f'{s}://' for s in STORE_SCHEMES)}{hint}")
@@ -268,9 +275,11 @@ def _store_url(value: str) -> str:
         good, form = not rest, "memory://"
     elif scheme == "unix":
         good, form = place.rpartition("@")[2].startswith("/"), "unix:///run/redis/redis.sock"
-    elif scheme == "redis+sentinel":
+    elif scheme.endswith("+sentinel"):
         good = _addresses(address) and bool(re.fullmatch(r"[^/]+(/[0-9]*)?", path))
-        form = "redis+sentinel://host:26379,host:26379/master/0"
+        form = f"{scheme}://host:26379,host:26379/master/0"
+    elif scheme.endswith("+cluster"):
+        good, form = _addresses(address) and path in ("", "0"), f"{scheme}://host:6379,host:6379"
     else:
         good = _addresses(address) and "," not in address and bool(re.fullmatch("[0-9]*", path))
         form = f"{scheme}://host:6379/0"

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from aiohttp import ClientSession
 
 from gateway.errors import ConfigurationError
+from gateway.exchange import Exchange
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
@@ -23,6 +24,7 @@ from gateway.limits import ClientAddresses, Courier, Limiter, Policy
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
+from gateway.proxy.forward import Relay
 from gateway.proxy.pool import Pool
 from gateway.proxy.sockets import OpenSockets
 from gateway.proxy.streams import Streams
@@ -31,9 +33,11 @@ from gateway.sections import CorsSettings
 from gateway.settings import Settings
 from gateway.store.degraded import DegradedMode
 from gateway.store.keys import Keys
+from gateway.store.ledger import Ledger
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
 from gateway.store.registry import Registry, gateway_name
+from gateway.store.rotation import Rotation
 from gateway.upstreamspec import UnusableFile, UpstreamSpec
 from gateway.vault import Vault
 from gateway.vault.binance import Binance
@@ -61,8 +65,10 @@ class Parts:
     metrics: Metrics
     sockets: OpenSockets  # of all configurations
     streams: Streams  # likewise
+    rotation: Rotation
     degraded_limits: DegradedMode = field(default_factory=lambda: DegradedMode("limits"))
     degraded_keys: DegradedMode = field(default_factory=lambda: DegradedMode("keys"))
+    ledger: Ledger | None = None  # None: nothing is counted
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
@@ -117,7 +123,18 @@ class Parts:
         self.sockets.sweep(now)
         pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
         self.streams.sweep(connection for pool in pools for connection in pool.active())
+        if self.ledger is not None:
+            self.ledger.look(self.under_way())
         self._look_at_store(now)
+
+    def under_way(self) -> Iterator[Exchange]:
+        """What has been admitted, and has not ended."""
+        for socket in self.sockets:
+            yield socket.exchange
+        for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
+            for connection in pool.active():
+                if isinstance(connection.receiver, Relay):
+                    yield connection.receiver.exchange
 
     def _look_at_store(self, now: float) -> None:
         store = self.store
@@ -150,6 +167,8 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "refused"), counts.refused)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "blocked"), counts.blocked)
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
+        if self.ledger is not None:
+            yield Reading(Sourced.LEDGER_DROPPED, (), self.ledger.dropped)
         yield from self.sockets.readings()
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
@@ -215,6 +234,9 @@ class Parts:
         if self.tracer is not None:
             await self.tracer.close()
         await self.session.close()
+        await self.rotation.close()
+        if self.ledger is not None:
+            await self.ledger.close()
         await self.registry.close()
         await self.store.close()
 
@@ -244,11 +266,12 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         addresses=addresses,
         courier=courier,
     )
+    keys = Keys(store, settings.keys, users)
     parts = Parts(
         settings=settings,
         store=store,
         registry=registry,
-        keys=Keys(store, settings.keys, users),
+        keys=keys,
         users=users,
         plans=Plans(users, settings.plans),
         vault=_vault(store, session, settings),
@@ -261,8 +284,13 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         metrics=metrics,
         sockets=OpenSockets(settings.sockets, addresses.bucket),
         streams=Streams(),
+        rotation=Rotation(store, keys),
         limiters={limiter.policy.name: limiter},
     )
+    if settings.ledger.enabled:
+        parts.ledger = Ledger(store, settings.ledger)
+        parts.ledger.start()
+        parts.rotation.start(parts.ledger)
     if settings.tracing.endpoint is not None:
         parts.tracer = Tracer(settings.tracing, session)
         parts.tracer.start()
@@ -300,6 +328,7 @@ RELOAD: dict[str, Reload] = {
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
     "keys": Reload.WORKERS,
+    "ledger": Reload.WORKERS,
     "app_tokens": Reload.LIVE,
     "google": Reload.LIVE,
     "apple": Reload.LIVE,

@@ -40,6 +40,7 @@ from gateway.proxy.answer import cut, write_answer
 from gateway.proxy.cors import Cors, is_preflight
 from gateway.routing import RouteTable
 from gateway.sections import WhenStoreIsDown
+from gateway.store.ledger import Ledger
 from gateway.store.redis import Store
 
 logger = logging.getLogger("gateway.pipeline")
@@ -123,6 +124,7 @@ class Gateway:
         access: AccessList | None = None,
         cors: Cors | None = None,
         tracer: Tracer | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.table = table
         self.routes = routes  # those of the table, by name
@@ -136,6 +138,7 @@ class Gateway:
         self._access_log = access_log
         self._cors = cors  # where no route is known to have another
         self._tracer = tracer
+        self._ledger = ledger
         self._server_options: Route = Route(
             name=SERVER_OPTIONS,
             pattern="public",
@@ -260,6 +263,8 @@ class Gateway:
         route = exchange.route
         metrics = route.metrics if isinstance(route, Route) else self._metrics.unmatched
         metrics.observe(exchange, seconds)
+        if self._ledger is not None and exchange.key_id is not None:
+            self._ledger.count(exchange, exchange.key_id, seconds)
         self._access_log.write(exchange, seconds)
         if self._tracer is not None and exchange.trace is not None:
             self._tracer.finish(exchange, exchange.trace, seconds)

@@ -41,6 +41,7 @@ OwnName = Literal[
     "health",
     "api-key-verify",
     "api-key-status",
+    "api-key-usage",
     "sign-in-google",
     "sign-in-apple",
 ]
@@ -57,9 +58,10 @@ class OwnEndpoint:
     auth: Auth
     claims: Match
     demands: str = "nothing"
-    switched_by: Literal["google.audiences", "apple.audiences", "vault.encryption_keys"] | None = (
-        None
-    )
+    switched_by: (
+        Literal["google.audiences", "apple.audiences", "vault.encryption_keys", "ledger.enabled"]
+        | None
+    ) = None
     has_limit: bool = False
 
     def is_on(self, settings: Settings) -> bool:
@@ -70,6 +72,8 @@ class OwnEndpoint:
                 return bool(settings.google.audiences)
             case "apple.audiences":
                 return bool(settings.apple.audiences)
+            case "ledger.enabled":
+                return settings.ledger.enabled
             case "vault.encryption_keys":
                 return any(key.secret is not None for key in settings.vault.encryption_keys)
 
@@ -91,6 +95,14 @@ OWN_ENDPOINTS = (
         "registered_key",
         Match("/api-key/status/{email}", frozenset({"GET"})),
         switched_by="vault.encryption_keys",
+        has_limit=True,
+    ),
+    OwnEndpoint(
+        "api-key-usage",
+        "plan_key",
+        Match("/api-key/usage", frozenset({"GET"})),
+        demands="X-Primit-API-Key with a valid key",
+        switched_by="ledger.enabled",
         has_limit=True,
     ),
     OwnEndpoint(

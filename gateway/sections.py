@@ -86,7 +86,8 @@ class AdminSettings(Model):
 
 class StoreSettings(Model):
     url: StoreUrl = Field(default="memory://", repr=False)
-    """memory:// (for trying out), redis://, rediss://, unix:// or redis+sentinel://."""
+    """memory:// (for trying out), redis://, unix://, redis+sentinel:// or redis+cluster://; by TLS
+    rediss://, rediss+sentinel:// or rediss+cluster://."""
     prefix: Name = "gw"
     """Begins the name of every key in Redis."""
     timeout: Number = Field(default=0.05, gt=0)
@@ -152,6 +153,15 @@ class KeySettings(Model):
     """Seconds that known keys stay good while Redis is away."""
     remember: Count = Field(default=100_000, ge=1)
     """Entries that each in-process copy of Redis's data holds at most."""
+
+
+class LedgerSettings(Model):
+    enabled: Flag = True
+    """Count what each key does, by day and route."""
+    keep_days: Count = Field(default=400, ge=1, le=10_000)
+    """Days that the counts of a day are kept after it."""
+    remember: Count = Field(default=100_000, ge=1)
+    """Counts that a worker keeps while Redis is away, one for each key, day and route."""
 
 
 class TokenKey(Model):

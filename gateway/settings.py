@@ -27,6 +27,7 @@ from gateway.sections import (
     CorsSettings,
     GoogleSettings,
     KeySettings,
+    LedgerSettings,
     ListenSettings,
     LoggingSettings,
     NetworkLists,
@@ -63,6 +64,8 @@ class Settings(Model):
     """Ascending: each opens what the ones before it open."""
     keys: KeySettings = KeySettings()
     """Plan keys (pk_...)."""
+    ledger: LedgerSettings = LedgerSettings()
+    """What each key did, and when it was used last."""
     app_tokens: AppTokenSettings = AppTokenSettings()
     """What users of the native apps get at sign-in."""
     google: GoogleSettings = GoogleSettings()

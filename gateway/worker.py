@@ -29,6 +29,7 @@ from gateway.observe.access_log import AccessLog
 from gateway.observe.logs import log_unhandled
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.parts import Parts
+from gateway.store.usage import Usage
 from gateway.tls import server_tls
 
 logger = logging.getLogger("gateway.worker")
@@ -266,6 +267,8 @@ def _context(parts: Parts) -> Context:
         settings=parts.settings,
         store=parts.store,
         keys=parts.keys,
+        usage=Usage(parts.store),
+        rotation=parts.rotation,
         plans=parts.plans,
         users=parts.users,
         vault=parts.vault,

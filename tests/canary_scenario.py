@@ -104,11 +104,18 @@ class Scenario(Sender):
 
     def arrange(self) -> None:
         plant = self.canaries.plant
-        for name, user in {"good": 42, "without plan": 43, "revoked": 42, "spare": 42}.items():
+        users = {"good": 42, "without plan": 43, "revoked": 42, "rotated": 42, "spare": 42}
+        for name, user in users.items():
             issued = self.gateway.result("keys", "issue", "--user", str(user), "--name", name)
             self.keys[name] = self.canaries.watch(f"plan key, {name}", issued["key"])
             if name == "revoked":
                 self.said.append(str(self.gateway.result("keys", "revoke", issued["id"])))
+            if name == "rotated":
+                words = ("keys", "rotate", issued["id"], "--overlap", "7d", "--when-silent", "1d")
+                self.keys["new"] = self.canaries.watch(
+                    "plan key, new", self.gateway.result(*words)["key"]
+                )
+                self.said.append(str(self.gateway.result("keys", "usage", issued["id"])))
         words = ("--user", "42", "--plan", "standard")
         self.said.append(str(self.gateway.result("plans", "set", *words)))
         self.binance_keys = {

@@ -41,7 +41,9 @@ class RedisProcess:
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
         self._arguments: list[str] = []
+        self._paused = False
         self.port = free_port()
+        self.bus_port = 0  # of a cluster's node
         self.options: list[str] = []  # further ones of the command line
 
     @property
@@ -53,14 +55,19 @@ class RedisProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_well(self) -> bool:
+        """Does it run, and isn't paused?"""
+        return self._process is not None and self._process.poll() is None and not self._paused
+
     def client(self) -> redis.Redis:
         """A plain client, as billing or redis-cli would be one."""
         return redis.Redis.from_url(self.url, decode_responses=True)
 
-    def as_sentinel_of(self, master: str, server: "RedisProcess") -> None:
-        """Be a Sentinel that alone decides on failover, quickly. Before `start`."""
+    def as_sentinel_of(self, master: str, server: "RedisProcess", quorum: int = 1) -> None:
+        """Be a Sentinel that decides on failover with so many, quickly. Before `start`."""
         lines = (
-            f"sentinel monitor {master} 127.0.0.1 {server.port} 1",
+            f"sentinel monitor {master} 127.0.0.1 {server.port} {quorum}",
             f"sentinel down-after-milliseconds {master} 300",
             f"sentinel failover-timeout {master} 2000",
         )
@@ -96,10 +103,12 @@ class RedisProcess:
         """Connections stay open and nothing answers: what a hung host looks like."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        self._paused = True
 
     def resume(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+        self._paused = False
 
     def _launch(self) -> None:
         command = [self._program, *self._arguments, "--port", str(self.port)]

@@ -19,6 +19,7 @@ from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES
 
 from gateway.sections import VaultKey
+from gateway.store.rights import acl_line
 from gateway.vault.encryption import MasterKeys, UndecryptableError
 
 
@@ -29,7 +30,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     server = RedisProcess(folder / "redis", durable=True)
     canaries = Canaries()
     password = canaries.plant("password of Redis")
-    server.options = ["--user", "gateway", "on", f">{password}", "~*", "&*", "+@all"]
+    server.options = ["--user", *acl_line("gateway", "gw", "on", f">{password}")[2:]]
     # Redis remembers every command it was sent.
     server.options += ["--slowlog-log-slower-than", "0", "--slowlog-max-len", "1000000"]
     server.start()
@@ -49,6 +50,12 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
 def test_no_secret_is_written_anywhere(aftermath: Aftermath, place: str) -> None:
     assert aftermath.places[place], "there is nothing to search"
     assert aftermath.canaries.found_in(place, aftermath.places[place]) == {}
+
+
+def test_the_documented_rights_in_redis_are_enough(aftermath: Aftermath) -> None:
+    for place in ("process log", "commands"):
+        assert b"NoPermission" not in aftermath.places[place]
+        assert b"permissions" not in aftermath.places[place]
 
 
 def test_every_request_ended_as_it_had_to(aftermath: Aftermath) -> None:

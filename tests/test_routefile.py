@@ -551,6 +551,13 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
             ),
         ),
         (
+            {"when_store_is_down": "alow"},
+            (
+                "4:75: route 'a': when_store_is_down must be one of local, allow, deny; "
+                "did you mean 'allow'?"
+            ),
+        ),
+        (
             {"upstream": '"${UP}"'},
             "4:51: route 'a': upstream reads UP, which is not set in the environment; set it",
         ),

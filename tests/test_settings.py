@@ -306,14 +306,15 @@ ADDRESS = "must be an address, as in https://example.com/path"
             "store: {url: 'rediss//x'}",
             (
                 "1:14: store.url must begin with memory://, redis://, rediss://, unix://, "
-                "redis+sentinel://"
+                "redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://"
             ),
         ),
         (
             "store: {url: 'reddis://x'}",
             (
                 "1:14: store.url must begin with memory://, redis://, rediss://, unix://, "
-                "redis+sentinel://; did you mean 'redis'?"
+                "redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://; "
+                "did you mean 'redis'?"
             ),
         ),
         ("store: {url: 'memory://x'}", f"1:14: {STORE}memory://"),
@@ -327,11 +328,8 @@ ADDRESS = "must be an address, as in https://example.com/path"
             f"1:14: {STORE}redis+sentinel://host:26379,host:26379/master/0",
         ),
         (
-            "store: {url: 'redis+cluster://h:1,i:1'}",
-            (
-                "1:14: store.url is of a Redis Cluster, which isn't supported yet; "
-                "use redis+sentinel://"
-            ),
+            "store: {url: 'redis+cluster://h:1,i:1/1'}",
+            f"1:14: {STORE}redis+cluster://host:6379,host:6379",
         ),
         (
             "store: {url: 'redis://:1/canary@h'}",
@@ -380,6 +378,9 @@ def test_a_mistake_is_told_with_its_place(complaints, text, complaint):
         "unix:///run/redis.sock?db=2",
         "redis+sentinel://a:1,b:2/main/0",
         "redis+sentinel://:pw@a/main",
+        "rediss+sentinel://a/main?ssl_ca_certs=/ca.pem",
+        "redis+cluster://user:pw@a:1,[::1]:2",
+        "rediss+cluster://a/0",
     ],
 )
 def test_every_kind_of_store_is_taken(load, url):

@@ -8,7 +8,7 @@ with the argument's name; it never repeats what was given, which could be a secr
 import ipaddress
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.identity.users import LARGEST_ID
@@ -20,6 +20,18 @@ MAX_NAME_LENGTH = 100
 MAX_WORD_LENGTH = 200
 MAX_NETWORKS = 100
 
+MOST_DAYS = 400
+LONGEST_SECONDS = 3650 * 86_400
+SHORTEST_SILENCE_SECONDS = 30
+# What `keys usage` does not tell, by what it was asked for.
+LEFT_OUT: Mapping[str | None, frozenset[str]] = {
+    None: frozenset(),
+    "day": frozenset({"by_route"}),
+    "route": frozenset({"by_day"}),
+}
+
+_DURATION = re.compile(r"(\d{1,9})([smhd])", re.ASCII).fullmatch
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?", re.ASCII
 ).fullmatch
@@ -133,6 +145,37 @@ def future(value: Any) -> str:
     if has_passed(at, time.time()):
         raise BadArgument("must be in the future")
     return at
+
+
+def duration(value: Any) -> int:
+    """Seconds, of a number with a unit."""
+    found = _DURATION(_text(value))
+    seconds = int(found[1]) * _UNITS[found[2]] if found else -1
+    if not 0 <= seconds <= LONGEST_SECONDS:
+        raise BadArgument("must be a duration as in 7d, 24h, 90m or 30s, at most ten years")
+    return seconds
+
+
+def silence(value: Any) -> int:
+    """A duration, in seconds; workers need some of it to tell of each use."""
+    seconds = duration(value)
+    if seconds < SHORTEST_SILENCE_SECONDS:
+        raise BadArgument(f"must be {SHORTEST_SILENCE_SECONDS}s or more")
+    return seconds
+
+
+def days(value: Any) -> int:
+    if type(value) is not int or not 0 < value <= MOST_DAYS:
+        raise BadArgument(f"must be a whole number from 1 to {MOST_DAYS}")
+    return value
+
+
+def by(value: Any) -> str:
+    """What usage is told by."""
+    text = _text(value)
+    if text not in LEFT_OUT:
+        raise BadArgument("must be day or route")
+    return text
 
 
 def _text(value: Any) -> str:

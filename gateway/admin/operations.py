@@ -12,7 +12,6 @@ given: it could be a secret in the wrong place.
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any
 
 from gateway.admin import arguments as given
@@ -21,10 +20,12 @@ from gateway.errors import StoreUnavailable
 from gateway.identity.users import UserExistsError, Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
-from gateway.store.barrier import acknowledged
+from gateway.store.barrier import Barriers
 from gateway.store.keys import Keys
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
+from gateway.store.rotation import NotRotatable, Rotation
+from gateway.store.usage import Usage
 from gateway.vault import Vault
 from gateway.yamlfile import did_you_mean
 
@@ -38,6 +39,8 @@ class Context:
     settings: Settings
     store: Store
     keys: Keys
+    usage: Usage
+    rotation: Rotation
     plans: Plans
     users: Users
     vault: Vault
@@ -53,6 +56,7 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
     store = await Store.open(settings.store, timeout=timeout_seconds)
     limit = settings.rate_limit
     users = Users(store, settings.keys)
+    keys = Keys(store, settings.keys, users)
     limiter = Limiter(
         Policy("ip", limit.requests, limit.window, limit.block),
         store,
@@ -62,7 +66,9 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
         yield Context(
             settings=settings,
             store=store,
-            keys=Keys(store, settings.keys, users),
+            keys=keys,
+            usage=Usage(store),
+            rotation=Rotation(store, keys),
             plans=Plans(users, settings.plans),
             users=users,
             vault=Vault(store, settings.vault),
@@ -107,16 +113,15 @@ class Operation:
                 raise BadArgument(f"{name} is missing")
         if not self.acknowledged:
             return await self.work(context, **parsed)
-        began = monotonic()
-        with context.store.noting() as written:
+        async with Barriers(context.store) as barriers:
             result = await self.work(context, **parsed)
-        try:
-            return {**result, **(await acknowledged(context.store, written, began)).shown()}
-        except StoreUnavailable:
-            raise Refused(
-                "it is done, but who has heard of it could not be asked: the store went away; "
-                "the same command asks again"
-            ) from None
+            try:
+                return {**result, **(await barriers.passed()).shown()}
+            except StoreUnavailable:
+                raise Refused(
+                    "it is done, but who has heard of it could not be asked: the store went away; "
+                    "the same command asks again"
+                ) from None
 
 
 async def issue_key(
@@ -146,9 +151,49 @@ async def list_keys(context: Context, *, user: int | None = None) -> list[dict[s
 
 async def show_key(context: Context, *, id: str) -> dict[str, Any]:  # noqa: A002  # its name in Redis
     try:
-        return (await context.keys.show(id)).shown()
+        return {**(await context.keys.show(id)).shown(), **await context.usage.last(id)}
     except LookupError:
         raise _no_key() from None
+
+
+async def key_usage(
+    context: Context,
+    *,
+    id: str,  # noqa: A002  # as above
+    days: int = 30,
+    by: str | None = None,
+) -> dict[str, Any]:
+    """By day and by route, or one of them."""
+    try:
+        await context.keys.show(id)
+    except LookupError:
+        raise _no_key() from None
+    used = await context.usage.of(id, days)
+    return {name: value for name, value in used.items() if name not in given.LEFT_OUT[by]}
+
+
+async def rotate_key(
+    context: Context,
+    *,
+    id: str,  # noqa: A002  # as above
+    overlap: int,
+    when_silent: int | None = None,
+) -> dict[str, Any]:
+    """A new key, the only answer that ever holds it, and what becomes of the old one."""
+    if when_silent is not None:
+        if not context.settings.ledger.enabled:
+            raise Refused("when_silent needs to know of uses: set ledger.enabled")
+        if when_silent >= overlap:
+            raise BadArgument("when_silent must be shorter than overlap, which ends the key anyway")
+    try:
+        old, new, key = await context.rotation.rotate(id, overlap, when_silent)
+    except LookupError:
+        raise _no_key() from None
+    except NotRotatable as error:
+        raise Refused(str(error)) from None
+    replaced = {"id": old.id, "retires_at": old.retires_at, "silent_for": old.silent_for}
+    issued = {name: value for name, value in new.shown().items() if value is not None}
+    return {"id": issued.pop("id"), "key": key, **issued, "replaces": replaced}
 
 
 async def set_key(
@@ -306,6 +351,15 @@ OPERATIONS: Mapping[str, Operation] = {
         acknowledged=True,
     ),
     "keys.revoke": Operation(revoke_key, True, {"id": given.key_id}, acknowledged=True),
+    "keys.usage": Operation(
+        key_usage, False, {"id": given.key_id}, {"days": given.days, "by": given.by}
+    ),
+    "keys.rotate": Operation(
+        rotate_key,
+        True,
+        {"id": given.key_id, "overlap": given.duration},
+        {"when_silent": given.silence},
+    ),
     "plans.set": Operation(
         set_plan,
         True,

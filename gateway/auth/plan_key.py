@@ -20,7 +20,10 @@ CHALLENGE = f'ApiKey realm="{REALM}"'
 
 
 class PlanKey(Authenticator):
-    """Asks for a key whose user has `plan` or a higher one. `clock` gives Unix seconds."""
+    """Asks for a key whose user has `plan` or a higher one; None: for any valid key.
+
+    `clock` gives Unix seconds.
+    """
 
     pattern = "plan_key"
 
@@ -29,7 +32,7 @@ class PlanKey(Authenticator):
         keys: Keys,
         users: Users,
         plans: Plans,
-        plan: str,
+        plan: str | None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._keys = keys
@@ -46,6 +49,8 @@ class PlanKey(Authenticator):
             raise _refused("More than one API key", "repeated_credential")
         key = sent[0]
         record = await self._keys.find(digest(key)) if well_formed(key) else None
+        if record is not None:
+            exchange.key_id = record.id
         now = self._clock()
         if record is None or not record.is_valid(now):
             raise _refused("Invalid API key", "invalid_key")
@@ -53,6 +58,8 @@ class PlanKey(Authenticator):
             raise Forbidden(
                 "This API key may not be used from your address", reason="address_not_allowed"
             )
+        if self._plan is None:
+            return identity(self.pattern, record.user_id, key_id=record.id)
         user = await self._users.get(record.user_id)
         if user is None or not self._plans.is_open(
             user.plan, user.plan_expires_at, self._plan, now

@@ -21,11 +21,12 @@ GROUPS = {
     "check": "Find every problem in settings and routes.",
     "explain": "Say what would become of a request, without sending it.",
     "routes": "Show the route table.",
-    "keys": "Issue, list, change and revoke plan keys.",
+    "keys": "Issue, list, change, rotate and revoke plan keys.",
     "plans": "Set, show and take away the plan of a user.",
     "users": "Create, list and show users; end their tokens.",
     "vault": "Register, show and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",
+    "store": "Check the Redis that the settings name.",
     "demo": "Run the whole product here, with lines to try.",
 }
 

@@ -18,7 +18,8 @@ from gateway.cli.options import (
 from gateway.cli.transfer import add_commands
 
 app = group(
-    "Issue, list, change and revoke plan keys.", "gateway keys issue --user 42 --name laptop"
+    "Issue, list, change, rotate and revoke plan keys.",
+    "gateway keys issue --user 42 --name laptop",
 )
 add_commands(app)
 
@@ -72,6 +73,41 @@ def show(
 ) -> None:
     """Show what is known of a key; the key itself isn't."""
     operate(Options(config, routes, output), "keys.show", id=key_id)
+
+
+@app.command(epilog=example("gateway keys usage k_7Qm2sVbK1x --days 7 --by route"))
+def usage(
+    key_id: KeyId,
+    days: Annotated[int, typer.Option(metavar="N", help="So many days, today included.")] = 30,
+    by: Annotated[
+        str | None, typer.Option(metavar="day|route", help="Tell it by one of them [both].")
+    ] = None,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Show what a key did, by day (UTC) and route."""
+    options, tables = Options(config, routes, output), ("by_day", "by_route")
+    operate(options, "keys.usage", tables=tables, id=key_id, days=days, by=by)
+
+
+@app.command(epilog=example("gateway keys rotate k_7Qm2sVbK1x --overlap 7d --when-silent 24h"))
+def rotate(
+    key_id: KeyId,
+    overlap: Annotated[
+        str, typer.Option(metavar="DURATION", help="How long the old key works on: 7d, 24h, 90m.")
+    ],
+    when_silent: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Retire it earlier, once unused for so long [no]."),
+    ] = None,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Replace a key by a new one, shown this once; both work until the old one retires."""
+    options = Options(config, routes, output)
+    operate(options, "keys.rotate", id=key_id, overlap=overlap, when_silent=when_silent)
 
 
 @app.command(

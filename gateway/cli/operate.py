@@ -8,7 +8,7 @@ import asyncio
 import http.client
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,13 @@ UNCONFIRMED = (
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, not bound
 
 
-def operate(options: Options, operation: str, **arguments: Any) -> None:
-    """Run `operation` and print its result. Arguments that are None are not given."""
+def operate(
+    options: Options, operation: str, *, tables: Sequence[str] = (), **arguments: Any
+) -> None:
+    """Run `operation` and print its result. Arguments that are None are not given.
+
+    `tables` are for `output.show`.
+    """
     arguments = {name: value for name, value in arguments.items() if value is not None}
     with failures(options.output):
         settings = read_settings(options)
@@ -38,7 +43,7 @@ def operate(options: Options, operation: str, **arguments: Any) -> None:
             result = ask_gateway(settings, operation, arguments)
         else:
             result = asyncio.run(ask_store(settings, operation, arguments))
-        show(result, options.output)
+        show(result, options.output, tables)
         if isinstance(result, dict) and result.get("unconfirmed"):
             raise Failure(UNCONFIRMED)
 
@@ -60,7 +65,7 @@ def store_failures(settings: "Settings", operation: str) -> Iterator[None]:
     """What an operation on the store raises, as the Failure that tells it."""
     from gateway.admin.operations import BadArgument, Refused  # noqa: PLC0415  # as above
     from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
-    from gateway.store.redis import where  # noqa: PLC0415
+    from gateway.store.topology import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
     logging.getLogger("gateway").addHandler(logging.NullHandler())

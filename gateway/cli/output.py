@@ -48,16 +48,24 @@ def failures(output: Output) -> Iterator[None]:
         raise typer.Exit(failure.exit_code) from None
 
 
-def show(result: Any, output: Output) -> None:
-    """Print a result: an object, or an array of objects."""
+def show(result: Any, output: Output, tables: Sequence[str] = ()) -> None:
+    """Print a result: an object, or an array of objects.
+
+    `tables` are fields of an object that hold such arrays, and are shown below it.
+    """
     if output is Output.JSON:
         print(printable(json.dumps(result, ensure_ascii=False)))
     elif isinstance(result, list):
         show_table(result)
     else:
-        width = max(map(len, result), default=0) + 1
+        width = max(map(len, result.keys() - set(tables)), default=0) + 1
         for name, value in result.items():
-            print(f"{name + ':':<{width}} {cell(value)}")
+            if name not in tables:
+                print(f"{name + ':':<{width}} {cell(value)}")
+        for name in tables:
+            if name in result:
+                print()
+                show_table(result[name])
 
 
 def show_table(rows: Sequence[dict[str, Any]]) -> None:

@@ -1,5 +1,7 @@
 """Users: read from in-process copies, and created, found or linked in one step in Redis.
 
+In a Redis Cluster it takes several steps (`spread_users.py`).
+
 In Redis, a public contract (ARCHITECTURE.md): `gw:user:{id}` is a hash with the contract's user
 object and plan, plan_expires_at, tokens_valid_after (Unix seconds). `gw:user:by:google:{sub}`,
 `:apple:{sub}` and `:email:{email}` lead to the id; `gw:user:last_id` is the last one given here.
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import StoreUnavailable
+from gateway.identity.spread_users import SpreadUsers
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
 from gateway.store.redis import Script, Store
@@ -93,6 +96,7 @@ class Users:
         self._sign_in = _script(store, "sign_in.lua")
         self._create = _script(store, "create_user.lua")
         self._revoke_tokens = _script(store, "revoke_tokens.lua")
+        self._spread = SpreadUsers(store, self._name, self._index) if store.spread else None
         self.copies: Watched[User] = Watched(
             store.changes,
             "user",
@@ -158,10 +162,12 @@ class Users:
         wanted = normal_email(email or "") or ""
         if email and not wanted:
             raise ValueError("not an email address")
-        text_id = "" if id is None else str(id)
-        reply = await self._run(
-            self._create, [self._index("email", wanted)], [text_id, wanted, name or ""]
-        )
+        words = ("" if id is None else str(id), wanted, name or "")
+        if self._spread is not None:
+            async with self._store.guard():
+                reply = await self._spread.create(*words, self._times())
+        else:
+            reply = await self._run(self._create, [self._index("email", wanted)], words)
         if reply == ["id"]:
             raise UserExistsError(f"there is a user {id} already")
         if reply == ["email"]:
@@ -189,11 +195,14 @@ class Users:
         An email that isn't verified is not looked at. Only here, the user has a `token_time`.
         """
         wanted = (normal_email(email or "") or "") if email_verified else ""
-        *written, token_time = await self._run(
-            self._sign_in,
-            [self._index(provider, subject), self._index("email", wanted)],
-            [f"{provider}_id", subject, wanted, name or ""],
-        )
+        words = (subject, wanted, name or "")
+        if self._spread is not None:
+            async with self._store.guard():
+                reply = await self._spread.sign_in(provider, *words, self._times())
+        else:
+            keys = [self._index(provider, subject), self._index("email", wanted)]
+            reply = await self._run(self._sign_in, keys, [f"{provider}_id", *words])
+        *written, token_time = reply
         return replace(self._written(written), token_time=float(token_time))
 
     async def set_plan(self, user_id: int, plan: str, expires_at: str | None, now: str) -> None:
@@ -232,10 +241,13 @@ class Users:
         return self._written([str(user_id), reply])
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
-        now = self._clock()
-        times = (iso_utc(now), f"{now:.3f}")
         async with self._store.guard():
-            return await script(keys=keys, args=[self._name(""), *arguments, *times])
+            return await script(keys=keys, args=[self._name(""), *arguments, *self._times()])
+
+    def _times(self) -> tuple[str, str]:
+        """Now, as ISO 8601 UTC and in Unix seconds with three decimals."""
+        now = self._clock()
+        return iso_utc(now), f"{now:.3f}"
 
     def _written(self, reply: Any) -> User:
         """The user that a script has written and returned."""

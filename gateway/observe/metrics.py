@@ -66,6 +66,7 @@ class Sourced(StrEnum):
     RELOADED = "gateway_config_last_reload_successful"  # ()
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
+    LEDGER_DROPPED = "gateway_ledger_dropped_total"  # ()
     LOG_LINES_DROPPED = "gateway_log_lines_dropped_total"  # ()
 
 
@@ -162,6 +163,11 @@ class Metrics:
                 Sourced.SOCKETS_ENDED.value,
                 "Sockets that have ended, by what ended them.",
                 ("reason",),
+                registry=registry,
+            ),
+            Sourced.LEDGER_DROPPED: Counter(
+                Sourced.LEDGER_DROPPED.value,
+                "Requests that are missing in the ledger of usage.",
                 registry=registry,
             ),
             Sourced.LOG_LINES_DROPPED: Counter(

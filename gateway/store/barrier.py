@@ -14,10 +14,9 @@ whose name is taken away meanwhile has ended, and admits nobody.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Collection
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, Self
 
 from redis.exceptions import RedisError
 
@@ -48,20 +47,50 @@ class Acknowledgement:
         }
 
 
-async def acknowledged(store: Store, keys: Collection[str], since: float) -> Acknowledgement:
-    """Return when every live worker has heard that `keys`, by whole names, were written.
+class Barriers:
+    """Asks about each key that this task writes within, from the moment of the write.
 
-    `since`, on the monotonic clock, is what the seconds count from. Raises StoreUnavailable if not
-    even the workers' names can be had.
+    async with Barriers(store) as barriers:
+        ...
+        acknowledgement = await barriers.passed()
     """
-    if store.embedded:
-        return Acknowledgement(1, monotonic() - since, ())
-    ends = monotonic() + WAIT_SECONDS
-    questions = [_Question(store, key) for key in keys]
-    await asyncio.gather(*(question.ask(ends) for question in questions))
-    unconfirmed = set[str]().union(*(question.unconfirmed for question in questions))
-    confirmed = set[str]().union(*(question.confirmed for question in questions)) - unconfirmed
-    return Acknowledgement(len(confirmed), monotonic() - since, tuple(sorted(unconfirmed)))
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._began = monotonic()
+        self._asked: dict[str, asyncio.Task[_Question]] = {}
+        self._noting = store.noting(self._ask)
+
+    async def __aenter__(self) -> Self:
+        self._noting.__enter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._noting.__exit__(None, None, None)
+        for task in self._asked.values():
+            task.cancel()
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+
+    async def passed(self) -> Acknowledgement:
+        """Return when every live worker has heard of all that was written.
+
+        Raises StoreUnavailable if not even the workers' names can be had.
+        """
+        if self._store.embedded:
+            return Acknowledgement(1, monotonic() - self._began, ())
+        questions = await asyncio.gather(*self._asked.values())
+        unconfirmed = set[str]().union(*(question.unconfirmed for question in questions))
+        confirmed = set[str]().union(*(question.confirmed for question in questions)) - unconfirmed
+        seconds = monotonic() - self._began
+        return Acknowledgement(len(confirmed), seconds, tuple(sorted(unconfirmed)))
+
+    def _ask(self, key: str) -> None:
+        if self._store.embedded:
+            return
+        if key in self._asked:  # written again: who has heard of that has heard of the first, too
+            self._asked[key].cancel()
+        question = _Question(self._store, key)
+        self._asked[key] = asyncio.create_task(question.ask(monotonic() + WAIT_SECONDS))
 
 
 class _Question:
@@ -80,32 +109,35 @@ class _Question:
     def unconfirmed(self) -> set[str]:
         return self._asked - self.confirmed
 
-    async def ask(self, ends: float) -> None:
+    async def ask(self, ends: float) -> Self:
         """Until all have confirmed, or until `ends`. Raises StoreUnavailable."""
-        # Whoever is quick confirms before the roll is known.
-        roll, _ = await asyncio.gather(self._call_roll(), self._announce(), return_exceptions=True)
-        if isinstance(roll, BaseException):
-            raise roll
-        self._asked = {*roll.live, *roll.silent}
-        with contextlib.suppress(StoreUnavailable, RedisError, OSError, TimeoutError):
-            async with asyncio.timeout(ends - monotonic() + AGAIN_SECONDS):
-                await self._wait(roll, ends)
-
-    async def _wait(self, roll: Roll, ends: float) -> None:
-        connection = self._store.client.connection_pool.make_connection()
+        connection = self._store.connection_to(self._ack)
+        connecting = asyncio.create_task(connection.connect())
         try:
-            await connection.connect()
-            while True:
-                again = min(monotonic() + AGAIN_SECONDS, ends)
-                while self._is_awaited(roll) and monotonic() < again:
-                    await self._hear(connection, again - monotonic())
-                if not self._is_awaited(roll) or monotonic() >= ends:
-                    return
+            with contextlib.suppress(StoreUnavailable):
                 await self._announce()
-                roll = await self._call_roll()
-                self._asked &= {*roll.live, *roll.silent}
+            roll = await self._call_roll()
+            self._asked = {*roll.live, *roll.silent}
+            with contextlib.suppress(StoreUnavailable, RedisError, OSError, TimeoutError):
+                async with asyncio.timeout(ends - monotonic() + AGAIN_SECONDS):
+                    await connecting
+                    await self._wait(connection, roll, ends)
         finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
             await connection.disconnect(nowait=True)
+        return self
+
+    async def _wait(self, connection: Any, roll: Roll, ends: float) -> None:
+        while True:
+            again = min(monotonic() + AGAIN_SECONDS, ends)
+            while self._is_awaited(roll) and monotonic() < again:
+                await self._hear(connection, again - monotonic())
+            if not self._is_awaited(roll) or monotonic() >= ends:
+                return
+            await self._announce()
+            roll = await self._call_roll()
+            self._asked &= {*roll.live, *roll.silent}
 
     async def _announce(self) -> None:
         async with self._store.guard():

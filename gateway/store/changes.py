@@ -7,7 +7,7 @@ direct way is all there is, and enough: no other process can write. Registered k
 no copies yet: they are read each time. A `barrier` comes behind a change (`barrier.py`).
 
 Terms: *up*: every change is sure to be heard. *Current*: and those of a moment ago have been heard:
-this process did not stand still while news waited in its socket.
+this process did not stand still while news waited in its socket. Who is not up is not current.
 """
 
 import math
@@ -34,7 +34,7 @@ class Changes:
         self.clock = clock
         self.up = False
         self.down_since = clock()
-        self._current_until = math.inf  # where there is no channel
+        self.current_until = -math.inf  # on `clock`
         self._start = f"{prefix}:"
         self._listeners: dict[str, list[Listener]] = {space: [] for space in WATCHED_SPACES}
 
@@ -45,11 +45,12 @@ class Changes:
 
     @property
     def current(self) -> bool:
-        return self.up and self.clock() < self._current_until
+        return self.clock() < self.current_until
 
     def heard_all(self, until: float) -> None:
-        """Every change up to this time, on `clock`, has been heard."""
-        self._current_until = until + CURRENT_SECONDS
+        """Every change up to this time, on `clock`, has been heard; to be told again and again."""
+        if self.up:
+            self.current_until = until + CURRENT_SECONDS
 
     def listen(self, space: str, listener: Listener) -> None:
         """`space` is one of WATCHED_SPACES."""
@@ -70,8 +71,10 @@ class Changes:
         """From now on every change is heard. What changed until now is unknown."""
         self.all_changed()
         self.up = True
+        self.current_until = math.inf  # without a channel nobody will tell
 
     def went_down(self, since: float) -> None:
         """Changes after `since`, on `clock`, may not have been heard."""
         self.up = False
         self.down_since = since
+        self.current_until = -math.inf

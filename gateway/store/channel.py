@@ -16,6 +16,7 @@ While Redis is gone no idle connection to it is kept: its end would go unnoticed
 import asyncio
 import contextlib
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from redis.exceptions import RedisError, ResponseError
@@ -39,6 +40,20 @@ class NewerLayoutError(Exception):
     """The data in Redis has a layout that this gateway doesn't know."""
 
 
+async def check_layout(ask: Callable[..., Awaitable[Any]], version_key: str, where: str) -> None:
+    """Raises NewerLayoutError. Data without a version gets ours."""
+    version = await ask("GET", version_key)
+    if version is None:
+        with contextlib.suppress(ResponseError):  # it may take no writes: use it all the same
+            await ask("SET", version_key, LAYOUT, "NX")
+        version = await ask("GET", version_key) or LAYOUT
+    if not str(version).isdecimal() or int(version) > LAYOUT:
+        raise NewerLayoutError(
+            f"Redis at {where}: {version_key} says that the data has another "
+            f"layout than this gateway knows ({LAYOUT}); run a newer gateway"
+        )
+
+
 class Channel:
     """Keeps `changes` true, by a connection of its own that is made as those of `pool` are."""
 
@@ -46,9 +61,10 @@ class Channel:
         self,
         pool: Pool,
         changes: Changes,
-        version_key: str,
+        version_key: str | None,
         where: str,
     ) -> None:
+        """Without a `version_key` the layout isn't looked at."""
         self.refused = False  # by this gateway, for the layout
         self._pool = pool
         self._changes = changes
@@ -120,16 +136,8 @@ class Channel:
             return await connection.read_response()
 
         await connection.connect()
-        version = await ask("GET", self._version_key)
-        if version is None:
-            with contextlib.suppress(ResponseError):  # it may take no writes: hear it all the same
-                await ask("SET", self._version_key, LAYOUT, "NX")
-            version = await ask("GET", self._version_key) or LAYOUT
-        if not str(version).isdecimal() or int(version) > LAYOUT:
-            raise NewerLayoutError(
-                f"Redis at {self._where}: {self._version_key} says that the data has another "
-                f"layout than this gateway knows ({LAYOUT}); run a newer gateway"
-            )
+        if self._version_key is not None:
+            await check_layout(ask, self._version_key, self._where)
         own_id = await ask("CLIENT", "ID")
         prefixes = [word for prefix in self._changes.prefixes for word in ("PREFIX", prefix)]
         await ask("CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
@@ -170,8 +178,8 @@ class Channel:
     def _came_up(self) -> None:
         self.refused = False
         self._heard_at = self._changes.clock()
-        self._changes.heard_all(self._heard_at)
         self._changes.came_up()
+        self._changes.heard_all(self._heard_at)
         if self._told is not None:
             logger.warning("Redis at %s is back", self._where)
             self._told = None

@@ -1,10 +1,10 @@
 """Plan keys (`pk_…`): made, issued, found by their sha256, revoked.
 
 In Redis, a public contract (ARCHITECTURE.md): `gw:key:{sha256}` is a hash with id, user_id, name,
-created_at, expires_at, revoked_at, replaced_by, allow; `gw:keyid:{id}` is that sha256. The
-plaintext is shown once, when the key is issued, and is nowhere after that. What can't be read is
-never valid: a time that isn't one counts as passed, a record without a user is no key, a list of
-networks with a mistake in it lets nobody in.
+created_at, expires_at, revoked_at, replaced_by, allow, retires_at, silent_for; `gw:keyid:{id}` is
+that sha256. The plaintext is shown once, when the key is issued, and is nowhere after that. What
+can't be read is never valid: a time that isn't one counts as passed, a record without a user is no
+key, a list of networks with a mistake in it lets nobody in.
 
 Terms: *digest*: the sha256 of the whole key, prefix included, in lower-case hex.
 """
@@ -42,6 +42,10 @@ def new_key() -> str:
     """178 bits of chance."""
     body = "pk_" + _random(RANDOM_LENGTH)
     return body + _checksum(body)
+
+
+def new_id() -> str:
+    return "k_" + _random(ID_LENGTH)
 
 
 def well_formed(key: str) -> bool:
@@ -90,10 +94,14 @@ class KeyRecord:
     revoked_at: str | None = None
     replaced_by: str | None = None
     allow: str | None = None  # networks it may be used from, with commas between
+    retires_at: str | None = None
+    silent_for: int | None = None  # seconds, see rotation.py
 
     def is_valid(self, now: float) -> bool:
         """`now` in Unix seconds. A revocation counts at once, whatever its time."""
-        return self.revoked_at is None and not has_passed(self.expires_at, now)
+        return self.revoked_at is None and not (
+            has_passed(self.expires_at, now) or has_passed(self.retires_at, now)
+        )
 
     def may_come_from(self, address: str) -> bool:
         """`address` is a client's, in its canonical text."""
@@ -144,7 +152,7 @@ class Keys:
         """
         key = new_key()
         record = KeyRecord(
-            id="k_" + _random(ID_LENGTH),
+            id=new_id(),
             user_id=user_id,
             name=name,
             created_at=iso_utc(self._clock()),
@@ -155,10 +163,9 @@ class Keys:
         sha256_hex = digest(key)
         fields = {name: value for name, value in record.shown().items() if value is not None}
         async with self._store.guard():
-            pipeline = self._store.client.pipeline(transaction=True)
-            pipeline.hset(self._name(sha256_hex), mapping=fields)
-            pipeline.set(self._store.key("keyid", record.id), sha256_hex)
-            await pipeline.execute()
+            # In this order: cut off in between, it is no key, and not one that can't be revoked.
+            await self._store.client.set(self._store.key("keyid", record.id), sha256_hex)
+            await self._store.client.hset(self._name(sha256_hex), mapping=fields)
         self._store.changed(self._name(sha256_hex))
         return record, key
 
@@ -201,11 +208,11 @@ class Keys:
     async def revoke(self, key_id: str) -> KeyRecord:
         """From now on the key opens nothing. Again: nothing changes. Raises UnknownKeyError."""
         async with self._store.guard():
-            sha256_hex = await self._revoke(
-                keys=[self._store.key("keyid", key_id)],
-                args=[self._name(""), key_id, iso_utc(self._clock())],
+            sha256_hex = await self._store.client.get(self._store.key("keyid", key_id))
+            revoked = sha256_hex is not None and await self._revoke(
+                keys=[self._name(sha256_hex)], args=[key_id, iso_utc(self._clock())]
             )
-        if sha256_hex is None:
+        if not revoked:
             raise UnknownKeyError(f"there is no key {key_id}")
         self._store.changed(self._name(sha256_hex))
         return await self.show(key_id)
@@ -233,6 +240,8 @@ def _parse(_digest: str, fields: Mapping[str, str]) -> KeyRecord | None:
         revoked_at=fields.get("revoked_at"),
         replaced_by=fields.get("replaced_by"),
         allow=fields.get("allow"),
+        retires_at=fields.get("retires_at"),
+        silent_for=_seconds(fields.get("silent_for")),
     )
 
 
@@ -242,3 +251,7 @@ def _networks(text: str) -> NetworkSet:
         return NetworkSet.of(network(one.strip()) for one in text.split(","))
     except ValueError:
         return NetworkSet.of(())
+
+
+def _seconds(text: str | None) -> int | None:
+    return int(text) if text is not None and re.fullmatch("[0-9]{1,12}", text) else None

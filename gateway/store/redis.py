@@ -1,4 +1,4 @@
-"""The one way to Redis: a client for each topology, and what happens when Redis is away.
+"""The one way to Redis, and what happens when Redis is away. `topology.py` makes the client.
 
 `memory://` is the same code on fakeredis, a new and empty one per Store, in this process alone.
 
@@ -7,42 +7,33 @@ and is as before within about a second of Redis's return. Every call stands in `
 `timeout` seconds at most, and whatever goes wrong in it is a StoreUnavailable. While Redis doesn't
 answer (`standing.py`) it is one at once. There are no retries: a call that was cut off may have
 been carried out, and its caller knows best what then.
-
-Terms: *topology*: one server, or several behind Sentinels, which name the one that takes writes.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeAlias
-from urllib.parse import parse_qsl, unquote, urlsplit
+from typing import Any, Protocol
 
-from fakeredis import FakeAsyncRedis, FakeServer
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.sections import StoreSettings
 from gateway.store.changes import Changes
-from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel
+from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel, Connection
+from gateway.store.channels import Channels
+from gateway.store.cluster import ClusterClient
 from gateway.store.patience import Patience
 from gateway.store.standing import Meaning, Standing, meaning
+from gateway.store.topology import Client, client_for, where
 
 logger = logging.getLogger("gateway.store")
 
-Client: TypeAlias = Any  # redis-py's commands are typed for its sync and async clients at once
-
-CONNECTIONS = 16  # per process: beyond that, waiting is cheaper than connecting
-SENTINEL_SECONDS = 0.2  # for one Sentinel's answer, so that a hung one leaves time for the next
-SENTINEL_PORT = 26379
 KEYS_A_SCAN = 500
 
-_noted: ContextVar[set[str] | None] = ContextVar("noted", default=None)
+_note: ContextVar[Callable[[str], None] | None] = ContextVar("note", default=None)
 
 
 class Script(Protocol):
@@ -63,7 +54,7 @@ class Store:
         prefix: str,
         timeout_seconds: float,
         changes: Changes,
-        channel: Channel | None,
+        channel: Channel | Channels | None,
     ) -> None:
         self.client = client
         self.prefix = prefix
@@ -71,7 +62,10 @@ class Store:
         self.changes = changes
         self.errors = 0  # calls that failed or took too long, since the start
         self._channel = channel
-        self._standing = None if channel is None else Standing(changes, self._probe, channel.renew)
+        self._cluster = client if isinstance(client, ClusterClient) else None
+        self._standing = None  # of a cluster: each of its nodes has its own
+        if isinstance(channel, Channel):
+            self._standing = Standing(changes, self._probe, channel.renew)
 
     @classmethod
     async def open(
@@ -88,15 +82,18 @@ class Store:
         """
         timeout_seconds = settings.timeout if timeout is None else timeout
         changes = Changes(settings.prefix, clock)
-        client = _client(settings.url)
+        client = client_for(settings.url)
         version_key = f"{settings.prefix}:version"
-        channel = None
+        channel: Channel | Channels | None = None
         if settings.url == "memory://":
             await client.set(version_key, LAYOUT)
             changes.came_up()
         else:
             place = where(settings.url)
-            channel = Channel(client.connection_pool, changes, version_key, place)
+            if isinstance(client, ClusterClient):
+                channel = Channels(client, changes, version_key, place)
+            else:
+                channel = Channel(client.connection_pool, changes, version_key, place)
             try:
                 await channel.start(max(timeout_seconds, CONNECT_SECONDS))
             except ConfigurationError:
@@ -131,6 +128,11 @@ class Store:
         refusal = None if self._standing is None else self._standing.refusal
         return refusal if refusal and self.available else "no answer"
 
+    @property
+    def spread(self) -> bool:
+        """Do keys lie on several servers, so that not all of them go in one script?"""
+        return self._cluster is not None
+
     def key(self, *parts: str) -> str:
         """`gw:part:part`."""
         return ":".join((self.prefix, *parts))
@@ -161,8 +163,22 @@ class Store:
         return script
 
     def slot_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
-        """The positions of `keys`, grouped so that one script call may take all keys of a group."""
-        return {"": range(len(keys))}
+        """The positions of `keys`, grouped so that one script call may take all keys of a group.
+
+        One server: all of them. A cluster: those of one slot, as names with one `{tag}` are.
+        """
+        if self._cluster is None:
+            return {"": range(len(keys))}
+        return self._cluster.slot_groups(keys)
+
+    def connection_to(self, key: str) -> Connection:
+        """A new connection to the server that has `key`, not yet connected; to be closed by who
+        asked. Raises StoreUnavailable if that isn't known.
+        """
+        pool = self.client.connection_pool if self._cluster is None else self._cluster.pool_of(key)
+        if pool is None:
+            raise StoreUnavailable
+        return pool.make_connection()
 
     def changed(self, *keys: str) -> None:
         """Forget what is remembered of these keys, by whole names: this process wrote to them.
@@ -172,32 +188,54 @@ class Store:
         """
         for key in keys:
             self.changes.changed(key)
-        noted = _noted.get()
-        if noted is not None:
-            noted.update(keys)
+        note = _note.get()
+        if note is not None:
+            for key in keys:
+                note(key)
 
     @contextmanager
-    def noting(self) -> Iterator[set[str]]:
-        """The keys, by whole names, that `changed` is called for within, in this task."""
-        keys: set[str] = set()
-        token = _noted.set(keys)
+    def noting(self, note: Callable[[str], None]) -> Iterator[None]:
+        """Have `note` called with each key that `changed` is told of within, in this task."""
+        token = _note.set(note)
         try:
-            yield keys
+            yield
         finally:
-            _noted.reset(token)
+            _note.reset(token)
 
     async def read_hashes(self, keys: Sequence[str]) -> list[dict[str, str] | None]:
         """The hashes under these names, in one round trip; one that isn't there is empty.
 
-        None for what is there and no hash. Raises StoreUnavailable.
+        None for what is there and no hash, and for what lies on a server that can't be asked while
+        others can. Raises StoreUnavailable.
         """
+        if self._cluster is None:
+            return await self._read_hashes(keys)
+        groups = self._cluster.node_groups(keys)
+        parts = await asyncio.gather(
+            *(self._read_hashes([keys[at] for at in group]) for group in groups),
+            return_exceptions=True,
+        )
+        hashes: list[dict[str, str] | None] = [None] * len(keys)
+        failures = [part for part in parts if isinstance(part, BaseException)]
+        for failure in failures:
+            if len(failures) == len(parts) or not isinstance(failure, StoreUnavailable):
+                raise failure
+        for group, part in zip(groups, parts, strict=True):
+            if not isinstance(part, BaseException):
+                for at, fields in zip(group, part, strict=True):
+                    hashes[at] = fields
+        return hashes
+
+    async def _read_hashes(self, keys: Sequence[str]) -> list[dict[str, str] | None]:
         async with self.guard():
             pipeline = self.client.pipeline(transaction=False)
             for key in keys:
                 pipeline.hgetall(key)
             answers = await pipeline.execute(raise_on_error=False)
             for answer in answers:
-                if isinstance(answer, RedisError) and meaning(answer) is not Meaning.MISTAKE:
+                if isinstance(answer, OSError) or (
+                    isinstance(answer, RedisError) and meaning(answer) is not Meaning.MISTAKE
+                ):
                     raise answer
         hashes: list[dict[str, str] | None] = []
         for answer in answers:
@@ -211,21 +249,25 @@ class Store:
     async def scan(self, pattern: str) -> AsyncIterator[list[str]]:
         """Names that match `pattern`, some at a time; a name may come twice.
 
-        Raises StoreUnavailable.
+        In a cluster, one whose slot moves meanwhile may be left out. Raises StoreUnavailable.
         """
-        cursor: int = 0
-        while True:
-            async with self.guard():
-                cursor, keys = await self.client.scan(cursor, pattern, count=KEYS_A_SCAN)
-            if keys:
-                yield keys
-            if int(cursor) == 0:
-                return
+        if self._cluster is not None and not self._cluster.covered:
+            raise StoreUnavailable
+        servers: Sequence[Client] = (self.client,)
+        if self._cluster is not None:
+            servers = list(self._cluster.masters.values())
+        for server in servers:
+            cursor: int | None = None
+            while cursor != 0:
+                async with self.guard():
+                    answer = await server.scan(cursor or 0, pattern, count=KEYS_A_SCAN)
+                cursor, keys = int(answer[0]), answer[1]
+                if keys:
+                    yield keys
 
-    async def _probe(self, refusal: str | None) -> None:
+    async def _probe(self) -> None:
         async with Patience(self.timeout_seconds):
-            if refusal == "READONLY":
-                await self.client.connection_pool.disconnect(inuse_connections=False)
+            await self.client.connection_pool.disconnect(inuse_connections=False)
             await self.client.set(self.key("version"), LAYOUT, nx=True)
 
     async def close(self) -> None:
@@ -234,70 +276,8 @@ class Store:
         if self._channel is not None:
             await self._channel.close()
         await self.client.aclose()
+        if self._cluster is not None:
+            return
         sentinels = getattr(self.client.connection_pool, "sentinel_manager", None)
         if sentinels is not None:
             await sentinels.aclose()
-
-
-def _client(url: str) -> Client:
-    """Not connected yet. RESP2: it is what fakeredis, Redis 6 and the channel have in common."""
-    scheme, _, rest = url.partition("://")
-    if scheme == "memory":
-        return FakeAsyncRedis(server=FakeServer(), decode_responses=True, protocol=2)
-    options: dict[str, Any] = {
-        "decode_responses": True,
-        "encoding_errors": "replace",  # bytes that aren't UTF-8 make no request fail
-        "protocol": 2,
-        "retry": Retry(NoBackoff(), 0),
-        "socket_timeout": None,  # `guard` bounds time, once for all calls in it
-        "socket_connect_timeout": None,
-        "driver_info": None,  # saves two commands on each new connection
-    }
-    try:
-        if scheme == "redis+sentinel":
-            client = _sentinel_client(rest, options)
-        else:
-            options |= {"max_connections": CONNECTIONS, "timeout": None}
-            client = Redis.from_pool(BlockingConnectionPool.from_url(url, **options))
-        client.connection_pool.make_connection()  # the options in the URL reach it only now
-    except (TypeError, ValueError, RedisError):
-        # The original message may repeat the URL, and with it a password.
-        raise ConfigurationError(["store.url: has an option that redis-py doesn't take"]) from None
-    return client
-
-
-def _sentinel_client(rest: str, options: dict[str, Any]) -> Client:
-    """`rest` is `[user:password@]host:port,host:port/master/0[?sentinel_password=…]`.
-
-    User and password are Redis's own; `sentinel_username` and `sentinel_password` the Sentinels'.
-    """
-    place, _, query = rest.partition("?")
-    credentials, _, addresses = place.rpartition("@")
-    addresses, _, path = addresses.partition("/")
-    master, _, database = path.partition("/")
-    username, _, password = credentials.partition(":")
-    extra = dict(parse_qsl(query))
-    sentinels = [urlsplit(f"//{address}") for address in addresses.split(",")]
-    manager = Sentinel(  # type: ignore[no-untyped-call]  # redis-py has no types there
-        [(sentinel.hostname, sentinel.port or SENTINEL_PORT) for sentinel in sentinels],
-        sentinel_kwargs={
-            "socket_timeout": SENTINEL_SECONDS,
-            "protocol": 2,
-            "retry": Retry(NoBackoff(), 0),
-            "username": extra.get("sentinel_username"),
-            "password": extra.get("sentinel_password"),
-        },
-    )
-    return manager.master_for(
-        unquote(master),
-        db=int(database or 0),
-        username=unquote(username) or None,
-        password=unquote(password) or None,
-        **options,
-    )
-
-
-def where(url: str) -> str:
-    """A store's URL without user, password and options: fit to be shown."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"

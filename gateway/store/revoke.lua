@@ -1,18 +1,12 @@
 -- Revokes a key once; a later call leaves the first time as it is.
 --
--- KEYS[1]  {prefix}:keyid:{id}
--- ARGV[1]  what the names of key records begin with
--- ARGV[2]  the key's id
--- ARGV[3]  the time, ISO 8601 UTC
--- Returns the key's sha256, or nil when there is no such key.
+-- KEYS[1]  {prefix}:key:{sha256}, to which {prefix}:keyid:{id} led
+-- ARGV[1]  the key's id
+-- ARGV[2]  the time, ISO 8601 UTC
+-- Returns 1, or 0 when this is not that key's record.
 
-local digest = redis.call('GET', KEYS[1])
-if not digest then
-  return nil
+if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then
+  return 0
 end
-local record = ARGV[1] .. digest
-if redis.call('HGET', record, 'id') ~= ARGV[2] then
-  return nil
-end
-redis.call('HSETNX', record, 'revoked_at', ARGV[3])
-return digest
+redis.call('HSETNX', KEYS[1], 'revoked_at', ARGV[2])
+return 1

@@ -6,8 +6,8 @@ slower than the timeout, holds those who were under way, and nobody after them. 
 (memory full, a replica, too few replicas, no snapshot) ends writes alone: what is read is true.
 
 The probe is a write that changes nothing, of the layout's version; a Redis that was emptied gets
-that back by it. After READONLY each probe goes by a connection of its own: the address may lead to
-another server by now, and connections from before stay with the one that became a replica.
+that back by it. It goes by a new connection: the address may lead to another server by now, and
+connections from before hang, or stay with the one that became a replica.
 """
 
 import asyncio
@@ -33,6 +33,7 @@ PROBE_SECONDS = 0.1
 PROBE_WHILE_GONE_SECONDS = 1.0  # the channel looks for Redis then, and its coming up wakes us
 # redis-py takes some of these words off, and scripts and proxies put others before them.
 NO_WRITES = re.compile(r"\b(READONLY|OOM|NOREPLICAS|MISCONF)\b")
+DEMOTED = "previous master is now a slave"  # redis-py's words, for one that a Sentinel named
 NO_ANSWER = re.compile(r"^(BUSY|MASTERDOWN|LOADING)\b")
 
 
@@ -45,18 +46,17 @@ class Meaning(Enum):
 
 
 def meaning(error: BaseException) -> Meaning:
-    if isinstance(error, (RedisConnectionError, RedisTimeoutError, ClusterDownError)):
-        return Meaning.NO_ANSWER
-    if not isinstance(error, RedisError):
-        return Meaning.NO_ANSWER
     if refusal_of_writes(error) is not None:
         return Meaning.NO_WRITES
-    return Meaning.NO_ANSWER if NO_ANSWER.match(str(error)) else Meaning.MISTAKE
+    if not isinstance(error, RedisError) or NO_ANSWER.match(str(error)):
+        return Meaning.NO_ANSWER
+    gone = isinstance(error, (RedisConnectionError, RedisTimeoutError, ClusterDownError))
+    return Meaning.NO_ANSWER if gone else Meaning.MISTAKE
 
 
 def refusal_of_writes(error: BaseException) -> str | None:
     """Redis's word for why it takes none; None: this isn't about that."""
-    if isinstance(error, ReadOnlyError):
+    if isinstance(error, ReadOnlyError) or DEMOTED in str(error):
         return "READONLY"
     if isinstance(error, OutOfMemoryError):
         return "OOM"
@@ -65,7 +65,7 @@ def refusal_of_writes(error: BaseException) -> str | None:
 
 
 class Standing:
-    """`probe` raises what a call would; it is told why writes were refused, if they were.
+    """`probe` raises what a call would.
 
     `on_moved` is called when writes are taken again that were refused as by a replica: what still
     is connected may be connected to another server.
@@ -74,7 +74,7 @@ class Standing:
     def __init__(
         self,
         changes: Changes,
-        probe: Callable[[str | None], Awaitable[None]],
+        probe: Callable[[], Awaitable[None]],
         on_moved: Callable[[], None],
     ) -> None:
         self.answers = True
@@ -128,7 +128,7 @@ class Standing:
     async def _is_well(self) -> bool:
         refused = self.refusal
         try:
-            await self._probe(refused)
+            await self._probe()
         except Exception as error:
             means = meaning(error)
             if means is not Meaning.NO_ANSWER:

@@ -17,6 +17,7 @@ from pathlib import Path
 from gateway.networks import network
 from gateway.store.keys import KeyRecord, UserDirectory
 from gateway.store.redis import Store
+from gateway.store.rotation import expect_silence
 from gateway.store.times import unix_seconds
 
 KEYS_A_BATCH = 500
@@ -117,6 +118,13 @@ class Transfer:
             else:
                 tally.refuse(line.number, "its id stands for another key here; give it a new one")
         outcomes = await self._write(own)
+        silences = {
+            line.fields["id"]: int(line.fields["silent_for"])
+            for line in own
+            if "silent_for" in line.fields
+        }
+        if silences:
+            await expect_silence(self._store, silences)
         for line, outcome in zip(own, outcomes, strict=True):
             if outcome in OUTCOMES:
                 setattr(tally, outcome, getattr(tally, outcome) + 1)
@@ -197,6 +205,10 @@ def _is_time(value: object) -> bool:
         return False
 
 
+def _is_number(value: object) -> bool:
+    return type(value) in (int, str) and re.fullmatch("[0-9]{1,12}", str(value)) is not None
+
+
 def _are_networks(value: object) -> bool:
     try:
         return isinstance(value, str) and bool([network(one.strip()) for one in value.split(",")])
@@ -211,5 +223,7 @@ _FORMS = {
     "created_at": _is_time,
     "expires_at": _is_time,
     "replaced_by": _is_id,
+    "retires_at": _is_time,
+    "silent_for": _is_number,
     "allow": _are_networks,
 }

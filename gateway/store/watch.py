@@ -93,7 +93,10 @@ class Watched(Generic[T]):
     async def get(self, name: str) -> T | None:
         """None: there is no such thing. Raises StoreUnavailable: that can't be known now."""
         value = self._copies.get(name, _Missing.COPY)
-        if value is not _Missing.COPY and (self._changes.current or self._good_while_down(value)):
+        changes = self._changes
+        if value is not _Missing.COPY and (
+            changes.clock() < changes.current_until or self._good_while_down(value)
+        ):
             self._copies.move_to_end(name)
             self.hits += 1
             self.without_store += not self._changes.up

@@ -46,11 +46,11 @@ def test_there_is_every_command_of_the_design():
     assert set(COMMANDS) == {
         *("serve", "reload", "check", "explain", "routes", "demo"),
         *("keys issue", "keys list", "keys show", "keys set", "keys revoke"),
-        *("keys export", "keys import"),
+        *("keys export", "keys import", "keys usage", "keys rotate"),
         *("plans set", "plans show", "plans revoke"),
         *("users create", "users list", "users show", "users revoke-tokens"),
         *("vault add", "vault show", "vault remove"),
-        *("ips list", "ips unblock"),
+        *("ips list", "ips unblock", "store check"),
     }
 
 

@@ -12,7 +12,7 @@ from redis_process import RedisProcess, eventually
 from gateway.errors import StoreUnavailable
 from gateway.sections import KeySettings, StoreSettings
 from gateway.store import barrier, registry
-from gateway.store.barrier import Acknowledgement, acknowledged
+from gateway.store.barrier import Acknowledgement, Barriers
 from gateway.store.keys import Keys
 from gateway.store.redis import Store
 from gateway.store.registry import Registry
@@ -66,7 +66,9 @@ async def revoker(workers: Sequence[Worker], real_store: Store) -> Store:
 
 
 async def confirm(revoker: Store, *keys: str) -> Acknowledgement:
-    return await acknowledged(revoker, keys or (KEY,), time.monotonic())
+    async with Barriers(revoker) as barriers:
+        revoker.changed(*(keys or (KEY,)))
+        return await barriers.passed()
 
 
 async def on_the_roll(store: Store) -> set[str]:
@@ -98,6 +100,41 @@ async def test_several_changes_are_confirmed_together(
     keys = ("gw:key:a", "gw:user:42", "gw:vault:{odd}@example.com")
     told = await confirm(revoker, *keys)
     assert (told.confirmed, told.unconfirmed) == (3, ())
+
+
+async def test_what_is_written_twice_is_asked_about_after_the_second_time(
+    workers: list[Worker], revoker: Store
+) -> None:
+    digest = 64 * "b"
+    key = f"gw:key:{digest}"
+    async with Barriers(revoker) as barriers:
+        for name in ("first", "second"):
+            await revoker.client.hset(key, mapping=FIELDS | {"name": name})
+            revoker.changed(key)
+            await asyncio.gather(*(each.keys.find(digest) for each in workers))
+        told = await barriers.passed()
+    assert (told.confirmed, told.unconfirmed) == (3, ())
+    for each in workers:
+        found = await each.keys.find(digest)
+        assert found is not None
+        assert found.name == "second"
+
+
+async def test_what_another_task_writes_meanwhile_is_not_asked_about(
+    workers: list[Worker], revoker: Store
+) -> None:
+    may_write = asyncio.Event()
+
+    async def write() -> None:
+        await may_write.wait()
+        revoker.changed(KEY)
+
+    other = asyncio.create_task(write())
+    async with Barriers(revoker) as barriers:
+        may_write.set()
+        await other
+        told = await barriers.passed()
+    assert (told.confirmed, told.unconfirmed) == (0, ())
 
 
 async def test_one_that_does_not_hear_is_named_and_the_others_confirm(

@@ -118,7 +118,7 @@ async def test_redis_holds_the_documented_data_and_no_plaintext(keys: Keys, stor
         "created_at": "2026-04-29T12:00:00",
     }
     assert await store.client.get(f"gw:keyid:{record.id}") == digest(key)
-    for name in await store.client.keys("*"):
+    for name in [name async for names in store.scan("*") for name in names]:
         assert key not in name
         if await store.client.type(name) == "hash":
             assert key not in str(await store.client.hgetall(name))

@@ -8,6 +8,7 @@ from gateway.identity.users import Users
 from gateway.sections import KeySettings
 from gateway.store.keys import Keys, digest
 from gateway.store.redis import Store
+from gateway.store.rotation import Rotation
 from gateway.store.transfer import KEYS_A_BATCH, Tally, Transfer
 
 SHA = digest("imported-key-0001")
@@ -56,6 +57,22 @@ async def test_what_is_exported_is_taken_as_it_was_elsewhere(store, keys, users,
     assert await keys.show(second.id) == revoked
     assert (await users.show(42)).id == 42
     assert counts(await take(Transfer(store, users), *lines)) == (0, 0, 2, 0)
+
+
+async def test_a_key_amid_its_rotation_retires_where_it_is_taken_to(store, keys, users, transfer):
+    first, _ = await keys.issue(42)
+    await Rotation(store, keys).rotate(first.id, 7 * 86_400, 3600)
+    rotated = await keys.show(first.id)
+    lines = [line async for line in transfer.export()]
+    await store.client.flushall()
+    assert counts(await take(Transfer(store, users), *lines)) == (2, 0, 0, 0)
+    assert await keys.show(first.id) == rotated
+    due = await store.client.zscore("gw:retiring", first.id)
+    await take(Transfer(store, users), *lines)
+    assert await store.client.zscore("gw:retiring", first.id) == due
+    await store.client.zincrby("gw:retiring", -86_400_000, first.id)
+    await Rotation(store, keys).judge()
+    assert (await keys.show(first.id)).revoked_at is not None
 
 
 async def test_a_copy_of_the_key_hears_of_it(keys, transfer):

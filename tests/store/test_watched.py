@@ -291,3 +291,12 @@ async def test_who_stood_still_asks_redis_until_it_was_heard_again(bench: Bench)
     bench.changes.heard_all(bench.clock())
     assert await bench.copies.get("a") == "2"
     assert hit(bench.copies, "a") == "2"
+
+
+async def test_what_is_told_while_changes_are_not_heard_makes_no_copy_current(bench: Bench):
+    bench.write("a", "1")
+    assert await bench.copies.get("a") == "1"
+    bench.changes.went_down(since=bench.clock() - 300)
+    bench.changes.heard_all(bench.clock())
+    bench.write("a", "2")
+    assert await bench.copies.get("a") == "2"

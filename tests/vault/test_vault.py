@@ -293,7 +293,8 @@ async def test_no_secret_is_logged_or_left_in_redis(registered, store, stand_in,
     await registered.credentials(EMAIL)
     dump = [
         repr((key, await store.client.hgetall(key)))
-        async for key in store.client.scan_iter(store.key("vault", "*"))
+        async for keys in store.scan(store.key("vault", "*"))
+        for key in keys
     ]
     assert len(dump) == 1
     for secret in ("binance-key", "binance-secret"):

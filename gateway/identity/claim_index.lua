@@ -1,0 +1,16 @@
+-- Has an index lead to a user, if it still leads to whom it led when it was read.
+--
+-- KEYS[1]  {prefix}:user:by:{field}:{value}
+-- ARGV[1]  the id that was read, or '' for none
+-- ARGV[2]  the new id, or '' to remove the index
+-- Returns 1 if done.
+
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then
+  return 0
+end
+if ARGV[2] == '' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], ARGV[2])
+end
+return 1

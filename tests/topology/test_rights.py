@@ -1,0 +1,110 @@
+"""The documented rights are those that are needed: no more, no fewer.
+
+That they are enough for all that a gateway does on one server is test_canary.py's: its gateway runs
+as a user who has these alone.
+"""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from clusters import Cluster
+from redis_process import RedisProcess
+
+from gateway.admin.operations import OPERATIONS, Context, open_context
+from gateway.sections import StoreSettings, VaultKey, VaultSettings
+from gateway.settings import Settings
+from gateway.store.check import check
+from gateway.store.rights import DATA, LAST, acl_line
+
+PASSWORD = "a-password-of-the-gateways-user"
+ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
+
+
+def allow(server: RedisProcess, *, without: str | None = None) -> None:
+    words = acl_line("gateway", "gw", "on", f">{PASSWORD}")
+    with server.client() as client:
+        client.execute_command(*(word for word in words if word != without))
+        client.acl_log_reset()
+
+
+def denied(server: RedisProcess) -> list[str]:
+    """What somebody tried and was not allowed to."""
+    with server.client() as client:
+        return [entry["object"] for entry in client.acl_log()]
+
+
+def as_user(url: str) -> str:
+    return url.replace("://", f"://gateway:{PASSWORD}@")
+
+
+@pytest.fixture
+def server(redis_server: RedisProcess, redis_url: str) -> Iterator[RedisProcess]:
+    yield redis_server
+    with redis_server.client() as client:
+        client.acl_deluser("gateway")
+
+
+def test_the_documented_line_is_what_is_needed():
+    text = ARCHITECTURE.read_text()
+    begin = text.index("ACL SETUSER")
+    words = shlex.split(text[begin : text.index("```", begin)].replace("\\\n", ""))
+    assert tuple(words) == acl_line("gateway", "gw", "on", ">PASSWORD")
+
+
+async def test_with_them_all_is_well(server: RedisProcess):
+    allow(server)
+    found = await check(StoreSettings(url=as_user(server.url)))
+    (rights,) = (finding for finding in found if finding.topic == "rights")
+    assert rights.level == "ok"
+    assert denied(server) == ["config|get"]  # optional, since it would show passwords
+    with server.client() as client:
+        assert client.keys("*") == []
+
+
+@pytest.mark.parametrize("right", [*DATA, *LAST, "~gw:*", "&__redis__:invalidate"])
+async def test_a_right_that_is_missing_is_named(server: RedisProcess, right: str):
+    allow(server, without=right)
+    found = await check(StoreSettings(url=as_user(server.url)))
+    (told,) = (f for f in found if f.topic == "rights" and f.level == "error")
+    assert told.message == f"the user gateway lacks rights; ACL SETUSER gateway {right}"
+    assert PASSWORD not in str(found)
+
+
+async def test_in_a_cluster_they_are_enough_for_every_operation(cluster: Cluster):
+    for node in cluster.nodes:
+        allow(node)
+    store = StoreSettings(url=as_user(cluster.url))
+    vault = VaultSettings(encryption_keys=(VaultKey(id="v1", secret="A" * 43 + "="),))
+    settings = Settings(store=store, vault=vault)
+    async with open_context(settings, timeout_seconds=2) as context:
+        assert context.store.available
+        await use_everything(context)
+    found = await check(store)
+    assert {f.level for f in found if f.topic in ("rights", "cluster", "layout")} == {"ok"}
+    assert {name for node in cluster.nodes for name in denied(node)} <= {"config|get"}
+
+
+async def use_everything(context: Context) -> None:
+    async def do(operation: str, **arguments: object) -> object:
+        return await OPERATIONS[operation].run(context, **arguments)
+
+    issued = await do("keys.issue", user=42, name="laptop")
+    await do("keys.show", id=issued["id"])
+    await do("keys.revoke", id=issued["id"])
+    assert len(await do("keys.list")) == 1
+    await do("plans.set", user=42, plan="standard", until="2027-01-01")
+    await do("plans.set", user=42, plan="standard")
+    await do("users.create", email="jane@example.com")
+    for subject in ("g-1", "g-2", "g-1"):
+        await context.users.sign_in(
+            "google", subject, "jane@example.com", email_verified=True, name="Jane"
+        )
+    assert len(await do("users.list")) == 3
+    await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
+    await do("vault.show", email="jane@example.com")
+    await do("vault.remove", email="jane@example.com")
+    for _ in range(3):
+        await context.limiter.admit("203.0.113.1")
+    await do("ips.list")
