@@ -15,7 +15,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 ANY_KEY := AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check bench test conformance fuzz lint format lock clean
+.PHONY: help install demo demo-check bench bench-limits test conformance fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -42,6 +42,12 @@ bench: install ## forwarding throughput beside nginx; two cores, about a minute
 	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
 	@command -v wrk >/dev/null || sh tests/tools/install.sh wrk
 	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+bench-limits: install ## what the limits cost, in speed and in Redis; two cores, about two minutes
+	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
+	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
+	@command -v wrk >/dev/null || sh tests/tools/install.sh wrk
+	@$(BIN)/python benchmarks/limits.py $(ARGS)
 
 test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" goes to pytest
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl

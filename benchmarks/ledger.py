@@ -36,7 +36,7 @@ from throughput import (
 
 from gateway.sections import LedgerSettings, StoreSettings
 from gateway.store.keys import new_key
-from gateway.store.ledger import Ledger
+from gateway.store.ledger import HASHES_A_BATCH, Ledger
 from gateway.store.redis import Store
 
 ROUTES = """
@@ -150,10 +150,12 @@ def measure(folder: Path, rounds: int, seconds: int) -> None:
         counted = sum(int(client.hget(name, "requests") or 0) for name in client.keys("gw:used:*"))
         commands = client.info("commandstats")["cmdstat_evalsha"]
     report(spent)
-    # wrk ends amid its last requests: those are answered, and not among its own.
+    # wrk leaves its last requests under way: they are answered too, and not in its own count.
     print(f"  {answered['with']:,} answered by wrk's count, {counted:,} in the ledger")
     calls, microseconds = commands["calls"], commands["usec_per_call"]
-    print(f"  {calls:,} batches of {KEYS} keys, {microseconds:.0f} µs of Redis each")
+    print(
+        f"  {calls:,} batches of up to {HASHES_A_BATCH} hashes, {microseconds:.0f} µs of Redis each"
+    )
 
 
 async def counting_alone() -> float:

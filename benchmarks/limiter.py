@@ -8,19 +8,17 @@ is how many requests one call to Redis decided on.
 """
 
 import asyncio
-import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from itertools import cycle
+from pathlib import Path
 
-import redis
 import uvloop
+from throughput import free_port, redis_server
 
-from gateway.limits import ClientAddresses, Limiter, Policy, limiter, ratelimit
+from gateway.limits import ClientAddresses, Limiter, Policy, courier, limiter, ratelimit
 from gateway.limits.local import LocalWindows
 from gateway.sections import ClientIpSettings, StoreSettings
 from gateway.store.redis import Store
@@ -29,12 +27,6 @@ TOGETHER = 32
 CLIENT = "203.0.113.7"
 UNREACHED = Policy("ip", 1_000_000_000, 60, 3600)
 IP = Policy("ip", 1000, 60, 3600)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def row(name: str, number: int, seconds: float, calls: int = 0) -> None:
@@ -81,12 +73,12 @@ async def measure(url: str, seconds: float) -> None:
     print(f"{'':<58}{'each':>12} {'a call':>8}  {'':>14}")
 
     worker = Limiter(UNREACHED, store)
-    limiter.RESERVED_SECONDS, limiter.RESERVED_MOST = 3600, 10**9
+    courier.RESERVED_SECONDS, limiter.RESERVED_MOST = 3600, 10**9
     reserving = Limiter(Policy("ip", 10**12, 60, 0), store)
     await asyncio.gather(reserving.admit(CLIENT), reserving.admit(CLIENT))
     synchronous("from a reservation", lambda: at_once(reserving.admit(CLIENT)), seconds)
     await reserving.close()
-    limiter.RESERVED_SECONDS, limiter.RESERVED_MOST = 0.05, 256
+    courier.RESERVED_SECONDS, limiter.RESERVED_MOST = 0.05, 256
 
     limiter.REFUSAL_TRUSTED_SECONDS = 3600
     blocking = Limiter(IP, store)
@@ -117,59 +109,14 @@ async def measure(url: str, seconds: float) -> None:
     await batched("batched, 32 together, 1 bucket, no reservations", worker, many[:1], seconds)
     await batched("batched, 32 together, 100 buckets, no reservations", worker, many[:100], seconds)
     await worker.close()
-    await memory(store)
     await store.close()
-
-
-async def memory(store: Store) -> None:
-    """What Redis keeps for one address whose requests came evenly over the window."""
-    client = store.client
-    clock = "local clock = tonumber(redis.call('GET', 'bench:clock'))\n"
-    script = client.register_script(clock + limiter.WINDOW)
-    print()
-    for requests in (1, 100, 1000):
-        await client.delete("gw:ip:203.0.113.9")
-        for n in range(requests):
-            await client.set("bench:clock", 1_800_000_000_000 + n * 60_000 // requests)
-            await script(
-                keys=["gw:ip:203.0.113.9", "gw:ip:block:203.0.113.9"],
-                args=[1000, 60_000, 3_600_000, 0, 50, 1000, 1, 0, 0, 0],
-            )
-        used = await client.memory_usage("gw:ip:203.0.113.9")
-        print(f"{requests:>5} requests of one address in the window: {used:>6} bytes in Redis")
 
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    program = shutil.which("redis-server")
-    if program is None:
-        sys.exit("no redis-server on PATH")
     port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [
-            program,
-            "--bind",
-            "127.0.0.1",
-            "--port",
-            str(port),
-            "--save",
-            "",
-            "--dir",
-            folder,
-        ]
-        server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        try:
-            with redis.Redis(port=port) as client:
-                for _ in range(500):
-                    try:
-                        client.ping()
-                        break
-                    except redis.ConnectionError:
-                        time.sleep(0.01)
-            uvloop.run(measure(f"redis://127.0.0.1:{port}/0", seconds))
-        finally:
-            server.terminate()
-            server.wait()
+    with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder), port):
+        uvloop.run(measure(f"redis://127.0.0.1:{port}/0", seconds))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
 PROXY_CORE, LOAD_CORE = 0, 1
 CONNECTIONS = 32
 BODY_BYTES = 1500
@@ -45,6 +49,25 @@ PROXY = """location / {
   }"""
 
 
+def require_programs() -> None:
+    for program in ("nginx", "wrk", "redis-server", "taskset"):
+        if shutil.which(program) is None:
+            raise SystemExit(f"{program} is not installed; `make bench` installs what is missing")
+    if (os.cpu_count() or 1) < 2:
+        raise SystemExit("this needs two cores: one for the proxy, one for the load")
+
+
+@contextlib.contextmanager
+def folder_with_answer() -> Iterator[Path]:
+    """A folder that nginx may read, with `www/klines` in it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "www").mkdir()
+        (folder / "www" / "klines").write_bytes(b"x" * BODY_BYTES)
+        yield folder
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -54,7 +77,8 @@ def free_port() -> int:
 @contextlib.contextmanager
 def process(
     core: int, *command: str, env: dict[str, str] | None = None, log: Path
-) -> Iterator[None]:
+) -> Iterator[int]:
+    """Runs it on that core; its process id."""
     with log.open("wb") as output:
         child = subprocess.Popen(
             ["taskset", "-c", str(core), *command],
@@ -63,10 +87,50 @@ def process(
             env=os.environ | (env or {}),
         )
         try:
-            yield
+            yield child.pid
         finally:
             child.send_signal(signal.SIGTERM)
             child.wait(10)
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, port: int) -> Iterator[redis.Redis]:
+    """A client of a Redis that answers."""
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with (
+        process(LOAD_CORE, *command, log=folder / "redis.log"),
+        redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100)) as client,
+    ):
+        client.ping()
+        yield client
+
+
+def nginx_server(
+    folder: Path, name: str, port: int, location: str = "", *, backend: int = 0, core=LOAD_CORE
+) -> contextlib.AbstractContextManager[int]:
+    """`location` may pass on to `backend`, a port."""
+    text = NGINX.format(
+        folder=folder, name=name, port=port, backend=backend or port, location=location
+    )
+    (folder / f"{name}.conf").write_text(text)
+    return process(core, "nginx", "-c", str(folder / f"{name}.conf"), log=folder / f"{name}.out")
+
+
+def serving(
+    folder: Path, name: str, config: str, backend: int
+) -> contextlib.AbstractContextManager[int]:
+    """A gateway with these settings, and one public route to the port `backend`."""
+    (folder / "routes.yaml").write_text(
+        f"""
+version: 1
+upstreams: {{backend: {{targets: ["http://127.0.0.1:{backend}"]}}}}
+routes: [{{name: klines, path: "/{{rest...}}", auth: public, upstream: backend}}]
+"""
+    )
+    (folder / f"{name}.yaml").write_text(config)
+    serve = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / f"{name}.yaml")]
+    serve += ["--routes", str(folder / "routes.yaml")]
+    return process(PROXY_CORE, *serve, log=folder / f"{name}.log")
 
 
 def wait_for(url: str) -> None:
@@ -82,15 +146,24 @@ def wait_for(url: str) -> None:
 
 def load(url: str, seconds: int) -> float:
     """Requests per second; every answer must be a 200."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", url]
+    requests, failed, rate = wrk(url, seconds)
+    if failed:
+        raise SystemExit(f"{url} did not answer {failed} of {requests} requests")
+    return rate
+
+
+def wrk(url: str, seconds: int, *options: str) -> tuple[int, int, float]:
+    """How many requests were answered, how many of them not well, how many in a second."""
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *options, url]
     output = subprocess.run(
         ["taskset", "-c", str(LOAD_CORE), *command], check=True, capture_output=True, text=True
     ).stdout
-    if "Non-2xx" in output or "Socket errors" in output:
+    answered = re.search(r"(\d+) requests in ", output)
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    if answered is None or rate is None or "Socket errors" in output:
         raise SystemExit(f"{url} did not answer every request:\n{output}")
-    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
-    assert match is not None
-    return float(match[1])
+    return int(answered[1]), int(failed[1]) if failed else 0, float(rate[1])
 
 
 def main() -> None:
@@ -98,47 +171,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of each measurement")
     options = parser.parse_args()
-    for program in ("nginx", "wrk", "redis-server", "taskset"):
-        if shutil.which(program) is None:
-            raise SystemExit(f"{program} is not installed; `make bench` installs what is missing")
-    if (os.cpu_count() or 1) < 2:
-        raise SystemExit("this needs two cores: one for the proxy, one for the load")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "www").mkdir()
-        (folder / "www" / "klines").write_bytes(b"x" * BODY_BYTES)
+    require_programs()
+    with folder_with_answer() as folder:
         measure(folder, options.rounds, options.seconds)
 
 
 def measure(folder: Path, rounds: int, seconds: int) -> None:
-    backend, nginx, redis, gateway, admin = (free_port() for _ in range(5))
-    for name, port, location in (("backend", backend, ""), ("proxy", nginx, PROXY)):
-        text = NGINX.format(folder=folder, name=name, port=port, backend=backend, location=location)
-        (folder / f"{name}.conf").write_text(text)
-    (folder / "routes.yaml").write_text(
-        f"""
-version: 1
-upstreams: {{backend: {{targets: ["http://127.0.0.1:{backend}"]}}}}
-routes: [{{name: klines, path: "/{{rest...}}", auth: public, upstream: backend}}]
-"""
-    )
-    (folder / "gateway.yaml").write_text(
-        f"""
+    backend, nginx, redis_port, gateway, admin = (free_port() for _ in range(5))
+    config = f"""
 listen: {{host: 127.0.0.1, port: {gateway}}}
 admin: {{port: {admin}}}
-store: {{url: "redis://127.0.0.1:{redis}/0"}}
+store: {{url: "redis://127.0.0.1:{redis_port}/0"}}
 rate_limit: {{requests: 1000000000}}
 """
-    )
-    serve = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
-    serve += ["--routes", str(folder / "routes.yaml")]
-    redis_server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", ""]
     with (
-        process(LOAD_CORE, *redis_server, log=folder / "redis.log"),
-        process(LOAD_CORE, "nginx", "-c", str(folder / "backend.conf"), log=folder / "b.out"),
-        process(PROXY_CORE, "nginx", "-c", str(folder / "proxy.conf"), log=folder / "p.out"),
-        process(PROXY_CORE, *serve, log=folder / "gateway.out"),
+        redis_server(folder, redis_port),
+        nginx_server(folder, "backend", backend),
+        nginx_server(folder, "proxy", nginx, PROXY, backend=backend, core=PROXY_CORE),
+        serving(folder, "gateway", config, backend),
     ):
         urls = {
             "nginx": f"http://127.0.0.1:{nginx}/klines",

@@ -16,11 +16,26 @@ from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
 from gateway.errors import NotFound
 from gateway.exchange import Answer, Exchange, json_answer
+from gateway.fields import Period
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
-from gateway.limits import Limit, Policy, by_address, by_key, by_route, by_user, weigher
+from gateway.limits import (
+    AnyLimit,
+    Limit,
+    Limiter,
+    PlanLimit,
+    Policy,
+    SlotLimit,
+    Slots,
+    by_address,
+    by_key,
+    by_route,
+    by_user,
+    weigher,
+)
 from gateway.limits.limit import Subject
+from gateway.limits.policy import window_seconds
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
 from gateway.parts import Parts, make_cors
@@ -54,26 +69,27 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
     """
     pools = {name: parts.pool_of(name, spec) for name, spec in route_file.upstreams.items()}
     table: RouteTable[Route] = RouteTable()
-    limiters = [parts.limiter]
+    limiters: list[Limiter | Slots] = [parts.limiter]
     routes: dict[str, Route] = {}
     for number, (claims, route) in enumerate(_routes(parts, route_file)):
         table.add(claims, route)
         routes[route.name] = route
-        limiters += [limit.limiter for limit in (*route.limits, *route.own_limits)]
+        for limit in (*route.limits, *route.own_limits):
+            limiters += limit.limiters
         if number % ROUTES_A_TURN == 0:
             await asyncio.sleep(0)
     parts.pools = pools
     parts.limiters = {limiter.policy.name: limiter for limiter in limiters}
-    limit = parts.settings.rate_limit
+    over_all = parts.settings.rate_limit
     return Gateway(
         table=table,
         routes=routes,
         addresses=parts.addresses,
         access=parts.settings.networks.access,
-        limits=(Limit(parts.limiter, by_address(parts.addresses)),) if limit.enabled else (),
+        limits=(Limit(parts.limiter, by_address(parts.addresses)),) if over_all.enabled else (),
         store=parts.store,
-        when_store_is_down=limit.when_store_is_down,
-        exempt=frozenset(limit.exempt),
+        when_store_is_down=over_all.when_store_is_down,
+        exempt=frozenset(over_all.exempt),
         metrics=parts.metrics,
         access_log=access_log,
         cors=parts.cors,
@@ -110,9 +126,9 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         own_cors=cors is not None,
     )
     served = spec.claims.served
-    limit = parts.settings.rate_limit
-    exempt = spec.when_store_is_down is None and spec.path in limit.exempt
-    when_store_is_down = spec.when_store_is_down or limit.when_store_is_down
+    over_all = parts.settings.rate_limit
+    exempt = spec.when_store_is_down is None and spec.path in over_all.exempt
+    when_store_is_down = spec.when_store_is_down or over_all.when_store_is_down
     return Route(
         name=spec.name,
         pattern=spec.auth,
@@ -123,8 +139,8 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         access=spec.networks.access,
         when_store_is_down=when_store_is_down,
         needs_store=when_store_is_down == "deny" and not exempt,
-        limits=_limits(parts, spec, ("ip", "route")),
-        own_limits=_limits(parts, spec, ("user", "key")),
+        limits=tuple(_limits(parts, spec, ("ip", "route"))),
+        own_limits=(*_limits(parts, spec, ("user", "key")), *_plan_limits(parts, spec)),
         cors=cors,
         enforce=spec.enforce,
     )
@@ -169,7 +185,7 @@ def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
     return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
 
 
-def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> tuple[Limit, ...]:
+def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:
     """Those of the route's own limits that count by one of `by`."""
     subjects: dict[Per, Subject] = {
         "ip": by_address(parts.addresses),
@@ -177,17 +193,34 @@ def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> tuple[Limit, 
         "user": by_user,
         "key": by_key,
     }
-    return tuple(
-        Limit(
-            parts.limiter_of(
-                Policy(limit.name(spec.name), limit.requests, limit.window, per=limit.per)
-            ),
-            subjects[limit.per],
-            weigher(limit.weight or spec.weight),
-        )
-        for limit in spec.limits
-        if limit.per in by
-    )
+    for limit in spec.limits:
+        name, per = limit.name(spec.name), limit.per
+        if per not in by:
+            continue
+        if limit.concurrent is not None:
+            slots = parts.slots_of(Policy(name, limit.concurrent, "concurrent", per=per))
+            yield SlotLimit(slots, subjects[per])
+        else:
+            assert limit.requests is not None  # routefile refuses a limit that has neither
+            limiter = parts.limiter_of(Policy(name, limit.requests, limit.window, per=per))
+            yield Limit(limiter, subjects[per], weigher(limit.weight or spec.weight))
+
+
+def _plan_limits(parts: Parts, spec: RouteSpec) -> Iterator[PlanLimit]:
+    """Those of the plans; who has no plan has those of the lowest. Shorter windows come first."""
+    settings = parts.settings
+    if not spec.knows_user:
+        return
+    windows: dict[int | Period, dict[str | None, Limiter]] = {}
+    for plan, limits in settings.plan_limits.items():
+        for window, requests in limits.windows.items():
+            name = f"plan-{plan}-{window}"
+            policy = Policy(name, requests, window, per="user", space=f"plan-{window}")
+            limiter = windows.setdefault(window, {})[plan] = parts.limiter_of(policy)
+            if plan == settings.plans[0]:
+                windows[window][None] = limiter
+    for window in sorted(windows, key=window_seconds):
+        yield PlanLimit(windows[window], weigher(spec.weight))
 
 
 def _own_routes(parts: Parts, route_file: RouteFile) -> Iterator[tuple[Match, Route]]:

@@ -23,7 +23,7 @@ from multidict import CIMultiDictProxy
 from gateway.errors import BadRequest, ClientGone, GatewayError, PayloadTooLarge, RequestTimeout
 
 if TYPE_CHECKING:
-    from gateway.limits import Decision
+    from gateway.limits import Decision, Slots
     from gateway.observe.tracing import Trace
 
 ABSOLUTE_FORM = re.compile(r"(?i:https?)://([^/?]+)(.*)", re.DOTALL).fullmatch
@@ -140,6 +140,7 @@ class Exchange:
         "request_id",
         "route",
         "sent_bytes",
+        "slots",
         "socket_end",
         "started",
         "status",
@@ -174,6 +175,7 @@ class Exchange:
         self.identity: Identity | None = None
         self.key_id: str | None = None  # of the plan key that was recognised, valid or not
         self.limits: tuple[Decision, ...] = ()
+        self.slots: tuple[tuple[Slots, str], ...] = ()  # what it has until it ends, of what bucket
         self.body: bytes | None = None  # whole, once `read_body` was called
         self.body_received_bytes = 0
         self.wants_continue = False

@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -308,15 +308,16 @@ def _byte_count(value: Any) -> Any:
 
 def _window(value: Any) -> Any:
     seconds = isinstance(value, int) and not isinstance(value, bool)
-    if seconds and 1 <= value <= LONGEST_WINDOW_SECONDS:
+    if value in ("day", "month") or (seconds and 1 <= value <= LONGEST_WINDOW_SECONDS):
         return value
-    raise ValueError(f"must be seconds, from 1 to {LONGEST_WINDOW_SECONDS}")
+    raise ValueError(f"must be seconds, from 1 to {LONGEST_WINDOW_SECONDS}, or day or month")
 
 
 Number = Annotated[float, Strict()]
 Count = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
-Window = Annotated[int, PlainValidator(_window, json_schema_input_type=int)]
+Period = Literal["day", "month"]  # of the calendar, in UTC
+Window = Annotated[int | Period, PlainValidator(_window, json_schema_input_type=int | Period)]
 Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
 ByteCount = Annotated[
     int,

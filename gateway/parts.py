@@ -20,7 +20,7 @@ from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
-from gateway.limits import ClientAddresses, Courier, Limiter, Policy
+from gateway.limits import ClientAddresses, Courier, Limiter, Policy, Slots
 from gateway.observe.metrics import Metrics, Reading, Sourced
 from gateway.observe.tracing import Tracer
 from gateway.proxy.cors import Cors
@@ -72,7 +72,8 @@ class Parts:
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
     apple: AppleVerifier | None = None
-    limiters: dict[str, Limiter] = field(default_factory=dict)  # by the name of their policy
+    # By the name of their policy.
+    limiters: dict[str, Limiter | Slots] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)  # by the name of their upstream
     # Pools of configurations before, each with the loop time until which it takes what was on its
     # way there. That may not have come yet, so none ends for having nothing to do.
@@ -82,13 +83,26 @@ class Parts:
     def limiter_of(self, policy: Policy) -> Limiter:
         """The limiter of `policy`: the one that there is, unless it is of another policy."""
         known, registry = self.limiters.get(policy.name), self.registry
-        if known is None or known.policy != policy:
+        if not isinstance(known, Limiter) or known.policy != policy:
             known = self.limiters[policy.name] = Limiter(
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
                 share=lambda: registry.live,
                 addresses=self.addresses,
+                courier=self.courier,
+            )
+        return known
+
+    def slots_of(self, policy: Policy) -> Slots:
+        """As `limiter_of`, for a policy of what is concurrent."""
+        known, registry = self.limiters.get(policy.name), self.registry
+        if not isinstance(known, Slots) or known.policy != policy:
+            known = self.limiters[policy.name] = Slots(
+                policy,
+                self.store,
+                self.settings.rate_limit.when_store_is_down,
+                share=lambda: registry.live,
                 courier=self.courier,
             )
         return known
@@ -327,6 +341,7 @@ RELOAD: dict[str, Reload] = {
     "networks": Reload.LIVE,
     "rate_limit": Reload.LIVE,
     "plans": Reload.LIVE,
+    "plan_limits": Reload.LIVE,
     "keys": Reload.WORKERS,
     "ledger": Reload.WORKERS,
     "app_tokens": Reload.LIVE,

@@ -26,11 +26,19 @@ from gateway.errors import (
     ClientGone,
     Forbidden,
     GatewayError,
+    Overloaded,
     StoreUnavailable,
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
-from gateway.limits import ClientAddresses, Decision, Limit, policy_header, ratelimit
+from gateway.limits import (
+    AnyLimit,
+    ClientAddresses,
+    Decision,
+    policy_header,
+    ratelimit,
+    release_slots,
+)
 from gateway.networks import AccessList
 from gateway.observe.access_log import AccessLog
 from gateway.observe.counts import RouteMetrics
@@ -46,6 +54,8 @@ from gateway.store.redis import Store
 logger = logging.getLogger("gateway.pipeline")
 
 LIMITED = "请求过于频繁。{subject}每{window}最多允许 {requests} 次请求。"
+WINDOWS: dict[int | str, str] = {60: "分钟", "day": "天", "month": "月"}
+UNDER_WAY = "请求过于频繁。{subject}最多允许 {requests} 个并发请求。"
 SUBJECTS = {"ip": "每个 IP ", "user": "每个用户", "key": "每个密钥", "route": "此接口"}
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
@@ -80,8 +90,8 @@ class Route:
     access: AccessList | None = None
     when_store_is_down: WhenStoreIsDown = "local"
     needs_store: bool = False  # nothing passes while Redis is away
-    limits: tuple[Limit, ...] = ()  # judged before it is known who calls,
-    own_limits: tuple[Limit, ...] = ()  # and after that
+    limits: tuple[AnyLimit, ...] = ()  # judged before it is known who calls,
+    own_limits: tuple[AnyLimit, ...] = ()  # and after that
     cors: Cors | None = None
     enforce: bool = True
 
@@ -115,7 +125,7 @@ class Gateway:
         table: RouteTable[Route],
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
-        limits: tuple[Limit, ...],
+        limits: tuple[AnyLimit, ...],
         store: Store,
         when_store_is_down: WhenStoreIsDown,
         exempt: frozenset[str],
@@ -180,6 +190,8 @@ class Gateway:
         except Exception as error:  # whatever it was, the client gets an answer
             logger.error("request %s failed", exchange.request_id, exc_info=error)
             refuse(exchange, GatewayError())
+        finally:
+            release_slots(exchange)
         self.observe(exchange)
         return CLOSE if exchange.close_after or exchange.connection.ending else KEEP
 
@@ -198,7 +210,7 @@ class Gateway:
         if self._tracer is not None:
             exchange.trace = self._tracer.begin(headers)
 
-    async def limit(self, exchange: Exchange, limits: tuple[Limit, ...]) -> None:
+    async def limit(self, exchange: Exchange, limits: tuple[AnyLimit, ...]) -> None:
         """Count the request by each, in order, up to one that refuses. Raises TooManyRequests.
 
         What those before it have counted stays counted.
@@ -344,20 +356,28 @@ def speak_cors(exchange: Exchange, cors: Cors | None) -> None:
     exchange.own_lines = others + exchange.cors_lines
 
 
-def over_limit(decision: Decision, client_ip: str) -> TooManyRequests:
+def over_limit(decision: Decision, client_ip: str) -> GatewayError:
     """The contract's words for a client that is over a limit, or blocked for having been."""
     if decision.blocked:
         return TooManyRequests(
             BLOCKED.format(ip=client_ip), reason="blocked", retry_after=decision.retry_after
         )
     policy = decision.policy
+    if policy.window == "concurrent":
+        if policy.per == "route":
+            return Overloaded(reason="too_many_under_way", retry_after=decision.retry_after)
+        return TooManyRequests(
+            UNDER_WAY.format(subject=SUBJECTS[policy.per], requests=policy.requests),
+            reason="too_many_under_way",
+            retry_after=decision.retry_after,
+        )
     return TooManyRequests(
         LIMITED.format(
             subject=SUBJECTS[policy.per],
-            window="分钟" if policy.window == 60 else f" {policy.window} 秒",
+            window=WINDOWS.get(policy.window, f" {policy.window} 秒"),
             requests=policy.requests,
         ),
-        reason="rate_limited",
+        reason="rate_limited" if isinstance(policy.window, int) else "over_quota",
         retry_after=decision.retry_after,
     )
 

@@ -77,6 +77,7 @@ def _check_route(
         complain("plan", f"is {shown}, which isn't in the settings' plans{hint}")
     if draft.sound("rate_limit", "weight", "auth", "owner"):
         _check_limits(document, draft)
+        _check_plan_limits(draft, settings, complain)
     for field in _upgrades(spec):
         if spec.methods is not None and "GET" not in spec.methods:
             complain(field, "needs GET among the methods: an upgrade is a GET")
@@ -129,13 +130,28 @@ def _check_limits(document: Document, draft: Draft) -> None:
             complain("per", f"is key, and {spec.auth} has none; use ip, user or route")
         name = limit.name(spec.name)
         if name in seen:
-            complain(
-                "window", f"is that of another limit per {limit.per}; leave one of the two out"
-            )
+            field = "window" if limit.concurrent is None else "concurrent"
+            complain(field, f"is that of another limit per {limit.per}; leave one of the two out")
         seen.add(name)
+        if limit.concurrent is not None:
+            for idle in {"requests", "window", "weight"} & limit.model_fields_set:
+                complain(idle, "says nothing of what is concurrent; make it another limit")
+            continue
         weight = heaviest(limit.weight or spec.weight)
-        if weight > limit.requests:
+        if limit.requests is None:
+            complain("requests", "is missing")
+        elif weight > limit.requests:
             complain("requests", f"must be at least {weight}: one request can weigh that")
+
+
+def _check_plan_limits(draft: Draft, settings: Settings | None, complain: Complain) -> None:
+    """Can each plan's users send the heaviest request?"""
+    spec = draft.spec
+    weight = heaviest(spec.weight)
+    for plan, limits in settings.plan_limits.items() if settings and spec.knows_user else ():
+        least = min(limits.windows.values(), default=weight)
+        if weight > least:
+            complain("weight", f"can be {weight}, and plan_limits.{plan} has only {least}")
 
 
 def _upgrades(spec: RouteSpec) -> list[str]:

@@ -171,20 +171,25 @@ def heaviest(weight: int | ParameterWeight | None) -> int:
 class RouteLimit(Model):
     per: Per = "ip"
     """What it counts by: the client's address, the user, the plan key, or the route as a whole."""
-    requests: Count = Field(ge=1)
+    requests: Count | None = Field(default=None, ge=1)
     """Requests that each of them may send to this route in any one window, or their weights."""
+    concurrent: Count | None = Field(default=None, ge=1)
+    """Instead: how many of their requests may be under way at once; a socket is until it ends."""
     window: Window = 60
-    """Seconds that window is long."""
+    """Seconds that window is long; or day or month, of the calendar in UTC."""
     weight: Weight | None = None
     """What a request counts here, instead of the route's weight."""
 
     def name(self, route: str) -> str:
         """What the policy is called, in headers and metrics too."""
-        return f"route-{route}-{self.per}-{self.window}"
+        return f"route-{route}-{self.per}-{'concurrent' if self.concurrent else self.window}"
 
     @property
     def shown(self) -> str:
-        return f"{self.requests} in {self.window} s per {self.per}"
+        if self.concurrent is not None:
+            return f"{self.concurrent} at once per {self.per}"
+        window = f"in {self.window} s" if isinstance(self.window, int) else f"a {self.window}"
+        return f"{self.requests} {window} per {self.per}"
 
 
 def _limits_form(value: object) -> str:

@@ -19,6 +19,7 @@ from gateway.fields import (
     Network,
     Number,
     Origin,
+    Period,
     Port,
     StoreUrl,
     Text,
@@ -148,11 +149,32 @@ class RateLimitSettings(Model):
     """While Redis is away: count in this process, admit everything, or refuse everything."""
 
 
+class PlanLimits(Model):
+    requests: Count | None = Field(default=None, ge=1)
+    """Requests that a user may send in any one window, over all routes that ask who calls."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long; it slides."""
+    daily: Count | None = Field(default=None, ge=1)
+    """Requests on one day (UTC), or their weights; null: any number."""
+    monthly: Count | None = Field(default=None, ge=1)
+    """In one month (UTC)."""
+
+    @property
+    def windows(self) -> dict[int | Period, int]:
+        """How many requests in which window, the shortest first."""
+        limits: dict[int | Period, int | None] = {
+            self.window: self.requests,
+            "day": self.daily,
+            "month": self.monthly,
+        }
+        return {window: most for window, most in limits.items() if most is not None}
+
+
 class KeySettings(Model):
     stale_for: Count = Field(default=300, ge=0)
     """Seconds that known keys stay good while Redis is away."""
     remember: Count = Field(default=100_000, ge=1)
-    """Entries that each in-process copy of Redis's data holds at most."""
+    """Entries that each in-process copy of Redis's data holds, beside a tenth of absent names."""
 
 
 class LedgerSettings(Model):

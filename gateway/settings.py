@@ -31,6 +31,7 @@ from gateway.sections import (
     ListenSettings,
     LoggingSettings,
     NetworkLists,
+    PlanLimits,
     RateLimitSettings,
     ReloadSettings,
     ShutdownSettings,
@@ -39,7 +40,7 @@ from gateway.sections import (
     TracingSettings,
     VaultSettings,
 )
-from gateway.yamlfile import Document, Loc, Unset, dotted
+from gateway.yamlfile import Document, Loc, Unset, did_you_mean, dotted
 
 PREFIX = "GATEWAY_"
 FILES = ("deny_files", "allow_files")
@@ -62,6 +63,8 @@ class Settings(Model):
     """The limit per client address, over all routes."""
     plans: tuple[PlanName, ...] = Field(default=("free", "standard", "professional"), min_length=1)
     """Ascending: each opens what the ones before it open."""
+    plan_limits: dict[PlanName, PlanLimits] = Field(default_factory=dict)
+    """What users of a plan may send, by all their keys; who has none has the lowest plan's."""
     keys: KeySettings = KeySettings()
     """Plan keys (pk_...)."""
     ledger: LedgerSettings = LedgerSettings()
@@ -187,6 +190,14 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
             if getattr(tls, field) is None:
                 loc = ("listen", "tls", field)
                 document.complain(loc, f"{dotted(loc)} is missing")
+    for plan in settings.plan_limits:
+        if checked.sound(("plans",), ("plan_limits", plan)) and plan not in settings.plans:
+            at: Loc = ("plan_limits", plan)
+            hint = did_you_mean(plan, settings.plans)
+            document.complain_at(
+                document.name_place(at),
+                f"plan_limits names {document.quote(at, plan)}, which isn't in plans{hint}",
+            )
     hosts = {listen.host, admin.host}
     if (
         checked.sound(("listen", "port"), ("admin", "port"), ("listen", "host"), ("admin", "host"))

@@ -40,7 +40,7 @@ from gateway.store.keys import new_key
 
 SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
 LIMIT = 100  # requests in any minute; every request but those that exceed it has its own address
-VERIFY, STATUS = "/api-key/verify", "/api-key/status/"
+VERIFY, STATUS, USAGE = "/api-key/verify", "/api-key/status/", "/api-key/usage"
 GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
 
 
@@ -343,6 +343,10 @@ class Scenario(Sender):
         for name, email in self.emails.items():
             await self.post(name, 200, VERIFY, self.named(email))
             await self.send(f"status: {name}", 200, self.request("GET", STATUS + email))
+        for name, key in self.keys.items():
+            status = 401 if name == "revoked" else 200
+            request = self.request("GET", USAGE, [("X-Primit-API-Key", key)])
+            await self.send(f"usage: {name}", status, request)
         body = self.named(self.email)
         for fault in (Fault.DOWN, Fault.FAILING, Fault.WRONG_CONTENT):
             self.binance.fault = fault

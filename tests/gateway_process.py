@@ -136,6 +136,10 @@ class GatewayProcess:
     def start(self, workers: int = 1) -> None:
         """Start it, and return when all of its `workers` take requests."""
         self.launch()
+        self.await_ready(workers)
+
+    def await_ready(self, workers: int = 1) -> None:
+        """Return when all of its `workers` take requests."""
 
         def ready() -> bool:
             assert self.process.poll() is None, f"it ended:\n{self.stderr()}"

@@ -8,8 +8,10 @@ import hashlib
 import os
 import re
 import signal
+import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -192,19 +194,32 @@ async def accept_sockets(
 
 
 @pytest.fixture
-def served(redis_url: str, tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway of one worker."""
-    with backend_in_thread() as backend:
+def serve(redis_url: str, tmp_path: Path) -> Iterator[Callable[[int], GatewayProcess]]:
+    """Starts gateways of so many workers, all on one Redis."""
+    with backend_in_thread() as backend, ExitStack() as running:
         named = [
             route(f"/{name}", "plan_key", plan="standard", name=name)
             for name in ("before", "at", "after")
         ]
         routes = {"version": 1, "upstreams": upstream(backend.url), "routes": named}
-        environ = {"GATEWAY_STORE__URL": redis_url, "GATEWAY_STORE__TIMEOUT": "2"}
-        with GatewayProcess(tmp_path / "gateway", routes=routes, environ=environ) as gateway:
-            gateway.start()
-            gateway.result("plans", "set", "--user", "42", "--plan", "standard")
-            yield gateway
+
+        def start(workers: int) -> GatewayProcess:
+            environ = {"GATEWAY_STORE__URL": redis_url, "GATEWAY_STORE__TIMEOUT": "2"}
+            environ |= {"GATEWAY_LISTEN__WORKERS": str(workers)}
+            folder = tmp_path / f"gateway-{len(list(tmp_path.iterdir()))}"
+            gateway = GatewayProcess(folder, routes=routes, environ=environ)
+            running.enter_context(gateway).start(workers)
+            return gateway
+
+        yield start
+
+
+@pytest.fixture
+def served(serve: Callable[[int], GatewayProcess]) -> GatewayProcess:
+    """A gateway of one worker, and a plan for user 42."""
+    gateway = serve(1)
+    gateway.result("plans", "set", "--user", "42", "--plan", "standard")
+    return gateway
 
 
 def send(gateway: GatewayProcess, path: str, key: str, times: int) -> None:
@@ -235,6 +250,37 @@ def test_a_worker_that_is_killed_takes_along_only_what_was_not_written_yet(
     until(lambda: counted("after") == 3, "the last requests are written")
     assert counted("before") == 20
     assert counted("at") <= 5
+
+
+def test_several_workers_of_several_gateways_count_each_request_once(
+    serve: Callable[[int], GatewayProcess], redis_server: RedisProcess
+) -> None:
+    gateways = [serve(2), serve(2)]
+    gateways[0].result("plans", "set", "--user", "42", "--plan", "standard")
+    issued = gateways[0].result("keys", "issue", "--user", "42", "--name", "ci")
+    for gateway in gateways * 5:
+        send(gateway, "/before", issued["key"], 10)
+    for gateway in gateways:
+        gateway.terminate()
+        assert gateway.wait() == 0
+    with redis_server.client() as client:
+        assert client.hget(f"gw:used:{issued['id']}", "requests") == "100"
+
+
+def test_a_gateway_retires_a_rotated_key_that_fell_silent(
+    served: GatewayProcess, redis_server: RedisProcess
+) -> None:
+    old = served.result("keys", "issue", "--user", "42", "--name", "ci")
+    new = served.result("keys", "rotate", old["id"], "--overlap", "7d", "--when-silent", "30s")
+    send(served, "/before", old["key"], 1)
+    with redis_server.client() as client:
+        until(lambda: client.hget(f"gw:used:{old['id']}", "requests") == "1", "it is written")
+        client.hincrby(f"gw:used:{old['id']}", "last_used", -60_000)  # a minute passes
+        client.zincrby("gw:retiring", -60_000, old["id"])
+    until(lambda: served.result("keys", "show", old["id"])["revoked_at"], "it is retired")
+    send(served, "/before", new["key"], 1)
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        send(served, "/before", old["key"], 1)
 
 
 def test_an_operator_rotates_a_key_and_sees_who_uses_the_old_one(served: GatewayProcess) -> None:

@@ -232,6 +232,14 @@ def test_a_route_takes_what_its_timeout_leaves_out_from_the_upstream(load, given
     assert (spec.timeout and spec.timeout.model_dump()) == timeout
 
 
+def test_a_weight_that_no_plan_s_user_could_pay_is_told(load, complaints):
+    settings = Settings(plan_limits={"free": {"daily": 5}, "standard": {"requests": 9}})
+    assert complaints(HEAD + route(auth="app_token", weight=7), settings=settings) == [
+        "4:66: route 'a': weight can be 7, and plan_limits.free has only 5"
+    ]
+    assert load(HEAD + route(weight=7), settings=settings).routes[0].weight == 7
+
+
 def test_the_table_is_told_as_data(load):
     line = route(methods="[GET]", host="A.example", path="/{x}", rate_limit="{requests: 9}")
     listed = describe(load(HEAD + line))
@@ -474,7 +482,7 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         ({"rate_limit": "[{window: 5}]"}, "4:68: route 'a': rate_limit[0].requests is missing"),
         (
             {"rate_limit": "{requests: 5, window: 90000}"},
-            "4:89: route 'a': rate_limit.window must be seconds, from 1 to 86400",
+            "4:89: route 'a': rate_limit.window must be seconds, from 1 to 86400, or day or month",
         ),
         (
             {"rate_limit": "[{requests: 5}, {per: user, requests: 5}]"},
@@ -494,6 +502,17 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         (
             {"rate_limit": "{requests: 5}", "weight": "6"},
             "4:78: route 'a': rate_limit.requests must be at least 6: one request can weigh that",
+        ),
+        (
+            {"rate_limit": "{concurrent: 5, window: 9}"},
+            (
+                "4:91: route 'a': rate_limit.window says nothing of what is concurrent; "
+                "make it another limit"
+            ),
+        ),
+        (
+            {"rate_limit": "{concurrent: 0}"},
+            "4:80: route 'a': rate_limit.concurrent must be at least 1; it is 0",
         ),
         ({"weight": "0"}, "4:63: route 'a': weight must be at least 1; it is 0"),
         ({"weight": "{parameter: limit}"}, "4:63: route 'a': weight.steps is missing"),

@@ -257,6 +257,14 @@ ADDRESS = "must be an address, as in https://example.com/path"
         ("tracing: {sample: 1.5}", "1:19: tracing.sample must be at most 1; it is 1.5"),
         ("tracing: {sample: .inf}", "1:19: tracing.sample must be a finite number"),
         ("plans: []", "1:8: plans must not be empty"),
+        (
+            "plan_limits: {standrd: {daily: 5}}",
+            ("1:15: plan_limits names 'standrd', which isn't in plans; did you mean 'standard'?"),
+        ),
+        (
+            "plan_limits: {free: {daily: 0}}",
+            "1:29: plan_limits.free.daily must be at least 1; it is 0",
+        ),
         ("plans: [a, b, a]", "1:15: plans has 'a' twice; rename one"),
         (
             "client_ip: {trusted_proxies: [10.0.0.1/8]}",

@@ -11,12 +11,10 @@ from gateway.routespec import (
     OWN_ENDPOINTS,
     OwnEndpoint,
     ParameterWeight,
-    RouteLimit,
     RouteSpec,
     own_endpoints,
 )
 from gateway.routing import RouteTable
-from gateway.sections import RateLimitSettings, VaultSettings
 from gateway.settings import Settings
 
 DEMANDS = {
@@ -85,20 +83,28 @@ def _limits(
 ) -> Iterator[dict[str, Any]]:
     limit = settings.rate_limit
     if limit.enabled and path not in limit.exempt:
-        yield _limit("ip", "ip", limit, block=limit.block)
+        yield _limit("ip", "ip", limit.requests, limit.window, block=limit.block)
     if isinstance(taker, OwnEndpoint):
         if taker.has_limit:
-            yield _limit(taker.name, "ip", settings.vault)
+            yield _limit(taker.name, "ip", settings.vault.requests, settings.vault.window)
         return
     for own in taker.limits:
-        weight = own.weight or taker.weight
-        yield _limit(own.name(taker.name), own.per, own, weighs=_weighs(weight))
+        name, weight = own.name(taker.name), own.weight or taker.weight
+        if own.concurrent is not None:
+            yield _limit(name, own.per, own.concurrent, "concurrent")
+        else:
+            yield _limit(name, own.per, own.requests, own.window, weighs=_weighs(weight))
+    for plan, limits in settings.plan_limits.items() if taker.knows_user else ():
+        for window, requests in limits.windows.items():
+            name = f"plan-{plan}-{window}"
+            yield _limit(name, "user", requests, window, weighs=_weighs(taker.weight))
 
 
 def _limit(
     name: str,
     per: str,
-    limit: RateLimitSettings | VaultSettings | RouteLimit,
+    requests: int | None,
+    window: int | str,
     *,
     block: int = 0,
     weighs: str = "1",
@@ -106,8 +112,8 @@ def _limit(
     return {
         "name": name,
         "per": per,
-        "requests": limit.requests,
-        "window": limit.window,
+        "requests": requests,
+        "window": window,
         "block": block,
         "weighs": weighs,
     }

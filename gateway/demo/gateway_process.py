@@ -105,6 +105,11 @@ class GatewayProcess:
     async def wait(self) -> int:
         return await self.process.wait()
 
+    async def kill(self) -> None:
+        """End it in this moment, with its workers: nothing of what it does is finished."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        await self.process.wait()
+
     def last_words(self) -> str:
         """The end of its log, without the lines of single requests."""
         rows = self.log.read_text(errors="replace").splitlines()
@@ -116,14 +121,23 @@ class GatewayProcess:
 async def running_gateway(
     ports: Ports, shipped_routes: Path, own: Secrets, folder: Path
 ) -> AsyncIterator[GatewayProcess]:
-    """Start it, wait until it is ready, and end it with everything it started.
+    """The demo's gateway, ready. Raises as `serving`."""
+    settings = folder / "gateway.yaml"
+    settings.write_text(settings_text(ports), encoding="utf-8")
+    routes = routes_for(shipped_routes, ports, folder)
+    async with serving(settings, routes, ports.admin, own, folder / "gateway.log") as gateway:
+        yield gateway
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    settings: Path, routes: Path, admin_port: int, own: Secrets, log: Path
+) -> AsyncIterator[GatewayProcess]:
+    """Start `gateway serve`, wait until it is ready, and end it with everything it started.
 
     Raises DemoError when it ends or isn't ready in time.
     """
-    settings, log = folder / "gateway.yaml", folder / "gateway.log"
-    settings.write_text(settings_text(ports), encoding="utf-8")
-    routes = routes_for(shipped_routes, ports, folder)
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "gateway", "serve", "--config", str(settings), "--routes", str(routes)),
@@ -135,7 +149,7 @@ async def running_gateway(
         )
     gateway = GatewayProcess(process, log)
     try:
-        await _ready(gateway, f"http://{HOST}:{ports.admin}/readyz")
+        await _ready(gateway, f"http://{HOST}:{admin_port}/readyz")
         yield gateway
     finally:
         await _end(process)
@@ -163,6 +177,8 @@ async def _ready(gateway: GatewayProcess, url: str) -> None:
 
 async def _end(process: asyncio.subprocess.Process) -> None:
     """SIGTERM; then SIGKILL for whatever is left of its session."""
+    if process.returncode == -signal.SIGKILL:  # by `kill`: by now its id may be another's
+        return
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()

@@ -45,3 +45,10 @@ def bind(port: int, option: str) -> socket.socket:
 
 def port_of(listener: socket.socket) -> int:
     return int(listener.getsockname()[1])
+
+
+def free_port() -> int:
+    """A port that nobody listens on in this moment."""
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return port_of(listener)

@@ -34,7 +34,7 @@ GOT_COLUMNS = 9
 def run_demo(ports: Ports, routes: Path | None, console: Console, *, as_json: bool = False) -> int:
     """Print the lines and stay until a signal; the exit code. Raises DemoError."""
     print_all = _print_json if as_json else _print_all
-    ended = _run(_show(ports, routes, console, print_all))
+    ended = until_signal(_show(ports, routes, console, print_all))
     if ended == ENDED_BY_SIGNAL and not as_json:
         console.print("\nThe demo has ended, with all that it started.")
     return 0 if ended == ENDED_BY_SIGNAL else 1
@@ -43,11 +43,16 @@ def run_demo(ports: Ports, routes: Path | None, console: Console, *, as_json: bo
 def run_check(ports: Ports, routes: Path | None, console: Console, *, as_json: bool = False) -> int:
     """Run the lines; 0 when all came out as printed, else 1. Raises DemoError."""
     print_rows = _print_json_rows if as_json else _print_table
-    return 0 if _run(_check(ports, routes, console, print_rows)) == 0 else 1
+    return 0 if until_signal(_check(ports, routes, console, print_rows)) == 0 else 1
 
 
-def _run(work: Coroutine[Any, Any, int]) -> int:
-    async def until_signal() -> int:
+def until_signal(
+    work: Coroutine[Any, Any, int],
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> int:
+    """The result of `work`, or ENDED_BY_SIGNAL when a signal ended it."""
+
+    async def to_the_end() -> int:
         task = asyncio.ensure_future(work)
         loop = asyncio.get_running_loop()
         came: list[int] = []
@@ -69,7 +74,8 @@ def _run(work: Coroutine[Any, Any, int]) -> int:
             for number in ENDING_SIGNALS:
                 loop.remove_signal_handler(number)
 
-    return asyncio.run(until_signal())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        return runner.run(to_the_end())
 
 
 async def _show(

@@ -20,7 +20,8 @@ from typing import Any, TypeAlias
 
 from gateway.errors import StoreUnavailable
 from gateway.jsonbody import normal_email
-from gateway.store.redis import Script, Store
+from gateway.store.redis import Store
+from gateway.store.script import Script
 
 UNKEPT_MS = 60_000
 ATTEMPTS = 20  # each fails only because another sign-in of the same person got further

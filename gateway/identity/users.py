@@ -24,7 +24,8 @@ from gateway.errors import StoreUnavailable
 from gateway.identity.spread_users import SpreadUsers
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
-from gateway.store.redis import Script, Store
+from gateway.store.redis import Store
+from gateway.store.script import Script
 from gateway.store.times import iso_utc
 from gateway.store.watch import Watched
 

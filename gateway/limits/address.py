@@ -66,6 +66,8 @@ class ClientAddresses:
 
     def _bucket_of(self, address: str) -> str:
         """What an address is limited by: IPv4 itself, IPv6 its network."""
+        if ":" not in address:
+            return address
         parsed = parse(address)
         if parsed is None:
             return address

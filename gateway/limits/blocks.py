@@ -24,17 +24,19 @@ async def blocked_now(store: Store, prefix: str) -> list[Blocked]:
     async for keys in store.scan(f"{prefix}*"):
         async with store.guard():
             values = await store.client.mget(keys)
-        ends.update((k, int(v)) for k, v in zip(keys, values, strict=True) if v is not None)
+        for key, value in zip(keys, values, strict=True):
+            if value is not None:
+                ends[key.removeprefix(prefix).strip("{}")] = int(value)
     async with store.guard():
         seconds, microseconds = await store.client.time()
     now = seconds * 1000 + microseconds // 1000
     return [
         Blocked(
-            ip=key.removeprefix(prefix).strip("{}"),
+            ip=ip,
             blocked_until=iso_utc(end // 1000),
             seconds_left=math.ceil((end - now) / 1000),
         )
-        for key, end in sorted(ends.items())
+        for ip, end in sorted(ends.items())
         if end > now
     ]
 

@@ -1,9 +1,9 @@
 """Takes what all limits of a worker want to know to Redis, in few calls.
 
 What one turn of the event loop brings, and all that comes while a call is under way, goes in one
-call (in a cluster: one for each group of keys). There is one round of calls at a time, whatever the
-number of policies. What was lent to this worker is given back with the next call, or soon after it
-has ended.
+call; in a cluster, in one round trip to each node. There is one round of calls at a time, whatever
+the number of policies. What was lent to this worker is given back with the next call, or soon after
+it has ended.
 
 Whoever waits while Redis does not answer has waited for the same silence: when a call fails, what
 came meanwhile is not sent after it.
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.errors import StoreUnavailable
 from gateway.store.redis import Store
@@ -24,7 +24,7 @@ logger = logging.getLogger("gateway.limits")
 
 CLOCK, *PARTS = (
     resources.files(__package__).joinpath(f"{name}.lua").read_text()
-    for name in ("clock", "state", "sliding", "window")
+    for name in ("clock", "state", "sliding", "calendar", "slots", "window")
 )
 WINDOW = "".join(PARTS)
 
@@ -54,7 +54,7 @@ class Asker(Protocol):
     def __hash__(self) -> int: ...
 
     @property
-    def constants(self) -> tuple[int, ...]:
+    def constants(self) -> tuple[int | str, ...]:
         """As window.lua takes them."""
 
     @property
@@ -102,13 +102,8 @@ class Courier:
     def undecided(self, asker: Asker, seconds: float) -> None:
         """Let `asker` ask again in so many seconds, or before."""
         self._undecided[asker] = None
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(seconds, RETRY_SECONDS)
-        if self._asking_again is not None:
-            if self._asking_again.when() <= at:
-                return
-            self._asking_again.cancel()
-        self._asking_again = loop.call_at(at, self.ask_again)
+        seconds = max(seconds, RETRY_SECONDS)
+        self._asking_again = _earlier(self._asking_again, seconds, self.ask_again)
 
     def ask_again(self) -> None:
         self._asking_again = None
@@ -146,10 +141,9 @@ class Courier:
 
     def _give_back_later(self) -> None:
         ends = [end for asker in self._lent if (end := asker.reservations_end) is not None]
-        if ends and self._giving_back is None:
+        if ends:
             seconds = max(0.001, min(ends) - self._clock())
-            loop = asyncio.get_running_loop()
-            self._giving_back = loop.call_later(seconds, self.give_back)
+            self._giving_back = _earlier(self._giving_back, seconds, self.give_back)
 
     def _collect(self) -> list[Question]:
         askers, self._asking = self._asking | self._lent, {}
@@ -177,8 +171,8 @@ class Courier:
                 await self._carry(rest)
 
     def _groups(self, questions: list[Question]) -> dict[Hashable, list[Question]]:
-        """By where their keys are; all keys of a question are in one place."""
-        groups = self._store.slot_groups([question.keys[0] for question in questions])
+        """By the server that has their keys; all keys of a question share a slot."""
+        groups = self._store.server_groups([question.keys[0] for question in questions])
         return {
             group: [questions[position] for position in positions]
             for group, positions in groups.items()
@@ -201,6 +195,23 @@ class Courier:
 
     async def _send(self, questions: Sequence[Question]) -> None:
         sent_at = self._clock()
+        groups = [
+            [questions[position] for position in positions]
+            for positions in self._store.slot_groups([each.keys[0] for each in questions]).values()
+        ]
+        self.calls += 1
+        replies = await self._store.call_each(self._script, [self._call(asked) for asked in groups])
+        for asked, reply in zip(groups, replies, strict=True):
+            for at, question in enumerate(asked):
+                first = NUMBERS_AN_ANSWER * at
+                if reply is None:
+                    question.asker.fail(question)
+                else:
+                    answer = reply[first : first + NUMBERS_AN_ANSWER]
+                    question.asker.take(question, sent_at, answer)
+
+    def _call(self, questions: Sequence[Question]) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of window.lua."""
         keys: list[str] = []
         askers: dict[Asker, int] = {}
         asked: list[int] = []
@@ -211,11 +222,17 @@ class Courier:
             asked += (question.granted_at, question.size, question.used)
         constants = [number for asker in askers for number in asker.constants]
         valid, forget = round(RESERVED_SECONDS * 1000), round(FORGET_SECONDS * 1000)
-        self.calls += 1
-        async with self._store.guard():
-            reply = await self._script(
-                keys=keys, args=[valid, forget, len(askers), *constants, *asked]
-            )
-        for at, question in enumerate(questions):
-            first = NUMBERS_AN_ANSWER * at
-            question.asker.take(question, sent_at, reply[first : first + NUMBERS_AN_ANSWER])
+        return keys, [valid, forget, len(askers), *constants, *asked]
+
+
+def _earlier(
+    timer: asyncio.TimerHandle | None, seconds: float, call: Callable[[], None]
+) -> asyncio.TimerHandle:
+    """A timer that calls in so many seconds, or `timer` if that does it before."""
+    loop = asyncio.get_running_loop()
+    at = loop.time() + seconds
+    if timer is not None:
+        if timer.when() <= at:
+            return timer
+        timer.cancel()
+    return loop.call_at(at, call)

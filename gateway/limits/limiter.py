@@ -40,7 +40,7 @@ from gateway.limits import courier
 from gateway.limits.address import ClientAddresses
 from gateway.limits.blocks import Blocked, blocked_now, lift
 from gateway.limits.courier import Courier, Question
-from gateway.limits.local import LocalWindows
+from gateway.limits.local import local_windows
 from gateway.limits.policy import Counts, Decision, Policy
 from gateway.sections import ClientIpSettings, WhenStoreIsDown
 from gateway.store.redis import Store
@@ -119,11 +119,11 @@ class Limiter:
         self._when_store_is_down = when_store_is_down
         self._addresses = addresses or ClientAddresses(ClientIpSettings())
         self._clock = clock
-        space = ("ip",) if policy.name == "ip" else ("limit", policy.name)
+        space = ("ip",) if policy.name == "ip" else ("limit", policy.space or policy.name)
         self._window_key = store.key(*space, "")
         self._block_key = store.key(*space, "block", "")
         self._share = share
-        self._local = LocalWindows(policy)
+        self._local = local_windows(policy)
         self._waiting: dict[str, list[Waiter]] = {}
         self._undecided: dict[str, list[Waiter]] = {}
         self._reservations: OrderedDict[str, Reservation] = OrderedDict()  # the oldest first
@@ -204,7 +204,7 @@ class Limiter:
             self.counts.blocked += 1
         else:
             self.counts.refused += 1
-        reset = min(seconds, self.policy.window)
+        reset = min(seconds, self.policy.window_seconds)
         return Decision(self.policy, False, 0, reset, refusal.blocked, seconds)
 
     def _ask(self, bucket: str, cost: int) -> asyncio.Future[Decision | None]:
@@ -217,11 +217,13 @@ class Limiter:
     # From here on: what the courier asks of it.
 
     @property
-    def constants(self) -> tuple[int, ...]:
+    def constants(self) -> tuple[int | str, ...]:
         policy = self.policy
+        sliding = isinstance(policy.window, int)
+        window = policy.window_seconds * 1000 if sliding else policy.window
         room = len(self._reservations) < RESERVATIONS_KEPT
         grant = min(policy.requests // RESERVED_SHARE, RESERVED_MOST) if room else 0
-        return policy.requests, policy.window * 1000, policy.unit_ms, policy.block * 1000, grant
+        return policy.requests, window, policy.unit_ms, policy.block * 1000, grant
 
     @property
     def reservations_end(self) -> float | None:
@@ -283,7 +285,7 @@ class Limiter:
         assert isinstance(question, WindowQuestion)
         admitted, verdict, remaining, wait_ms, reserved, granted_at = answer
         bucket, waiters, cost = question.bucket, question.waiters, question.weight
-        reset = max(0, min(math.ceil(wait_ms / 1000), self.policy.window))
+        reset = max(0, min(math.ceil(wait_ms / 1000), self.policy.window_seconds))
         self.counts.admitted += admitted
         for at, waiter in enumerate(waiters[:admitted], 1):
             left = remaining + (admitted - at) * cost

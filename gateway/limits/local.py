@@ -1,14 +1,20 @@
-"""Exact sliding windows in this process alone, for the time that Redis is away.
+"""Exact windows in this process alone, for the time that Redis is away.
 
-The same rules as window.lua, on this worker's monotonic clock to the millisecond, with its share
-of the limit. Memory is bounded: idle buckets are dropped as others come, and of too many the ones
-that were quiet longest.
+The same rules as window.lua with this worker's share of the limit, on its own clocks. What Redis
+had counted of a day or month is not known here, and it does not learn what was counted here. Memory
+is bounded: idle buckets are dropped as others come, and of too many the ones that were quiet
+longest.
 """
 
+import math
+import time
 from array import array
+from calendar import monthrange
 from collections import OrderedDict
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
-from gateway.limits.policy import Decision, Policy
+from gateway.limits.policy import Decision, Policy, Window
 
 BUCKETS = 100_000
 SWEPT_PER_REQUEST = 2
@@ -59,7 +65,7 @@ class LocalWindows:
     def __init__(self, policy: Policy, share: int = 1, buckets: int = BUCKETS) -> None:
         self.share = share
         self._policy = policy
-        self._window = policy.window * 1000
+        self._window = policy.window_seconds * 1000
         self._most = buckets
         self._logs: OrderedDict[str, Log] = OrderedDict()  # the quietest first
 
@@ -96,7 +102,7 @@ class LocalWindows:
 
     def _refusal(self, wait: int, *, blocked: bool) -> Decision:
         retry_after = max(1, _seconds(wait))
-        reset = min(retry_after, self._policy.window)
+        reset = min(retry_after, self._policy.window_seconds)
         return Decision(self._policy, False, 0, reset, blocked, retry_after)
 
     def _sweep(self, now: int) -> None:
@@ -108,6 +114,58 @@ class LocalWindows:
             if len(self._logs) == 1:
                 break
             del self._logs[bucket]
+
+
+class LocalQuotas:
+    """A policy's counts in the current day or month (UTC). `wall_clock` gives Unix seconds.
+
+    `share` is as that of LocalWindows.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        share: int = 1,
+        buckets: int = BUCKETS,
+        wall_clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.share = share
+        self._policy = policy
+        self._most = buckets
+        self._wall_clock = wall_clock
+        self._counts: OrderedDict[str, int] = OrderedDict()  # the quietest first
+        self._ends = 0.0
+
+    def admit(self, bucket: str, _seconds: float, cost: int = 1) -> Decision:
+        """Count one request, and decide on it."""
+        now = self._wall_clock()
+        if now >= self._ends:
+            self._counts.clear()
+            self._ends = end_of_period(self._policy.window, now)
+        used = self._counts.pop(bucket, 0)
+        reset = max(1, math.ceil(self._ends - now))
+        requests = max(1, self._policy.requests // max(1, self.share))
+        admitted = used + cost <= requests
+        self._counts[bucket] = used + cost if admitted else used
+        if len(self._counts) > self._most:
+            self._counts.popitem(last=False)
+        if not admitted:
+            return Decision(self._policy, False, 0, reset, False, reset)
+        return Decision(self._policy, True, requests - used - cost, reset, False, 0)
+
+    def forget(self, bucket: str) -> None:
+        self._counts.pop(bucket, None)
+
+
+def local_windows(policy: Policy) -> LocalWindows | LocalQuotas:
+    return LocalWindows(policy) if isinstance(policy.window, int) else LocalQuotas(policy)
+
+
+def end_of_period(period: Window, now: float) -> float:
+    """When the day or month of `now` ends (UTC); both in Unix seconds."""
+    today = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    days = 1 if period == "day" else monthrange(today.year, today.month)[1] - today.day + 1
+    return (today + timedelta(days=days)).timestamp()
 
 
 def _seconds(milliseconds: int) -> int:

@@ -6,8 +6,6 @@
 -- reserved is given back, or what is doubtful leaves the window. So both promises are exact: never
 -- one too many, never a wrong refusal.
 
-local CLOCK_SLACK = 1000 -- ms that the clock may step back before the windows are forgotten
-
 -- The run at `at` of the log: its number, its doubt, the time to the next one, where that begins.
 local function run_at(log, at)
   local head, doubt, gap = 0, 0, 1
@@ -176,5 +174,5 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
   if state.count > 0 or #state.reservations > 0 then
     keep = window + unit - 1
   end
-  return state, keep, admitted, verdict, remaining, wait, reserved, now
+  return keep > 0 and write(state), keep, admitted, verdict, remaining, wait, reserved, now
 end

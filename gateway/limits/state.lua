@@ -10,6 +10,7 @@
 -- millisecond of that unit.
 
 local ADMITTED, EXCEEDED, UNDECIDED, BLOCKED = 0, 1, 2, 3
+local CLOCK_SLACK = 1000 -- ms that the clock may step back before what was counted is forgotten
 local valid, forget = tonumber(ARGV[1]), tonumber(ARGV[2]) -- ms, of a reservation
 
 local byte, char, sub, floor = string.byte, string.char, string.sub, math.floor

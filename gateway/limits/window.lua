@@ -1,13 +1,14 @@
 -- Counts requests against policies, one bucket of one policy at a time, and blocks a bucket that
 -- exceeds a policy which blocks. One call answers many questions; their keys share a slot.
--- courier.py is the only caller. It puts before this: clock.lua (`clock`), state.lua, sliding.lua.
+-- courier.py is the only caller. It puts before this: clock.lua (`clock`), state.lua, sliding.lua,
+-- calendar.lua, slots.lua.
 --
 -- KEYS, for each question:  the bucket's window; its block, if its policy blocks
 -- ARGV  1 ms that a reservation is valid   2 ms after which a lost one is forgotten
 --       3 number of policies, then for each:
 --         requests    units of weight in any window
---         window      ms
---         unit        ms, in which the times of its log are kept
+--         window      ms, or `day` or `month`, or `concurrent`
+--         unit        ms, in which the times of its log are kept; concurrent: of a lease
 --         block       ms (0: none)
 --         grant       size of a reservation (0: none)
 --       then, for each question:
@@ -16,18 +17,21 @@
 --         weight      of each of these
 --         granted_at  the reservation that the caller gives back: when it was granted (0: none),
 --         size        how much it was for,
---         used        and how much of it was used
+--         used        and how much of it was used; concurrent: the worker's number, 0, and how
+--                     many it has
 -- Returns, for each question:
 --         admitted    how many of those that asked
 --         verdict     on the others, see below
 --         remaining   of the quota, when all that is reserved by others gets used
 --         wait        ms: BLOCKED, until the block ends; EXCEEDED, for at least how long nobody
 --                     of this weight can be admitted; UNDECIDED, until it is worth asking again;
---                     otherwise, until the oldest request leaves the window
+--                     otherwise, until the oldest request leaves the window or the period ends
 --         reserved    how much more the caller may admit on its own
 --         now         ms since 1970: when this was decided, and the reservation granted
 --
 -- A block is the time when it ends, as decimal text.
+
+local KINDS = {day = decide_calendar, month = decide_calendar, concurrent = decide_slots}
 
 local texts = {} -- by key; what a question writes, a later one reads
 local values = redis.call('MGET', unpack(KEYS))
@@ -47,7 +51,8 @@ end
 local policies, at = {}, 4
 for i = 1, tonumber(ARGV[3]) do
   policies[i] = {
-    requests = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]), unit = tonumber(ARGV[at + 2]),
+    requests = tonumber(ARGV[at]), window = tonumber(ARGV[at + 1]) or ARGV[at + 1],
+    unit = tonumber(ARGV[at + 2]),
     block = tonumber(ARGV[at + 3]), grant = tonumber(ARGV[at + 4]),
   }
   at = at + 5
@@ -63,12 +68,13 @@ for question = at, #ARGV, 6 do
     key_at = key_at + 1
   end
   local blocked_until = tonumber(block_key and texts[block_key] or 0)
-  local state, milliseconds = nil, 0
+  local text, milliseconds = nil, 0
   local admitted, verdict, remaining, wait, reserved, now = 0, BLOCKED, 0, 0, 0, clock
   if blocked_until > clock then
     wait = blocked_until - clock
   else
-    state, milliseconds, admitted, verdict, remaining, wait, reserved, now = decide_sliding(
+    local decide = KINDS[policy.window] or decide_sliding
+    text, milliseconds, admitted, verdict, remaining, wait, reserved, now = decide(
       policy, texts[window_key], tonumber(ARGV[question + 1]), tonumber(ARGV[question + 2]),
       tonumber(ARGV[question + 3]), tonumber(ARGV[question + 4]), tonumber(ARGV[question + 5])
     )
@@ -76,10 +82,10 @@ for question = at, #ARGV, 6 do
       wait = policy.block
       keep(block_key, string.format('%.0f', now + wait), wait)
       if wait >= policy.window then
-        milliseconds = 0 -- empty by the time the block ends
+        text = false -- empty by the time the block ends
       end
     end
-    keep(window_key, milliseconds > 0 and write(state), milliseconds)
+    keep(window_key, text, milliseconds)
   end
   local last = #reply
   reply[last + 1], reply[last + 2], reply[last + 3] = admitted, verdict, remaining

@@ -94,9 +94,9 @@ class ClusterClient(_RedisCommands):  # type: ignore[misc]  # as Any
     def slot(self, key: str) -> int:
         return int(key_slot(key.encode()))
 
-    def node_groups(self, keys: Sequence[str]) -> list[list[int]]:
+    def node_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
         """Positions in `keys`, by the node that has them."""
-        return list(_grouped(self._owners[self.slot(key)] for key in keys).values())
+        return _grouped(self._owners[self.slot(key)] for key in keys)
 
     def slot_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
         """Positions in `keys`, by slot."""

@@ -1,6 +1,6 @@
 -- Adds a worker's counts to hashes, once: the same batch again changes nothing.
 --
--- KEYS[1]   the worker's mark: the number of its last batch
+-- KEYS[1]   the worker's mark for these hashes: the number of its last batch
 -- KEYS[2…]  the hashes
 -- ARGV[1]   the batch's number; they ascend
 -- ARGV[2]   seconds that the mark is kept
@@ -37,7 +37,7 @@ for index = 2, #KEYS do
     end
   end
   if usable then
-    redis.call('EXPIRE', key, ARGV[3])
+    redis.call('PEXPIRE', key, ARGV[3] * 1000)
   end
 end
 return refused

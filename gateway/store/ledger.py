@@ -14,7 +14,7 @@ Rules:
 - Nothing here lies in a space that is watched: the news of it would drown all other.
 
 Keys: `{prefix}:usage:{key id}:{day}`, `{prefix}:used:{key id}`, `{prefix}:batch:{worker}`; all
-expire. Days are UTC.
+expire. In a cluster each slot has its own `{prefix}:batch:{worker}:{{hash}}`. Days are UTC.
 
 Terms: a *tally* is what one key did on one route on one day: FIELDS.
 """
@@ -25,7 +25,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,8 +178,12 @@ class Ledger:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
-            with contextlib.suppress(StoreUnavailable):
+            try:
                 await self.flush()
+            except StoreUnavailable:
+                pass
+            except Exception:
+                logger.exception("the ledger of usage could not be written")
 
     def _turn_day(self) -> None:
         now = self._clock()
@@ -199,6 +203,10 @@ class Ledger:
 
     def _hashes(self, key_id: str, day: str, use: Use) -> Iterator[Hash]:
         requests = sum(tally[0] for tally in use.tallies.values())
+        if self._store.spread and "}" in key_id:  # no mark could share its slot
+            self._tallies -= len(use.tallies)
+            self.dropped += requests
+            return
         yield Hash(self._store.key("used", key_id), {"requests": requests}, 0, use)
         adds = {
             f"{name}:{route}": count
@@ -216,19 +224,32 @@ class Ledger:
             self._batch = None
 
     async def _write(self, batch: Batch) -> None:
+        calls = [
+            self._call(batch.number, [batch.hashes[at] for at in group])
+            for group in self._store.slot_groups([each.key for each in batch.hashes]).values()
+        ]
+        async with self._store.guard():
+            if len(calls) == 1:
+                answers = [await self._count(*calls[0])]
+            else:
+                pipeline = self._store.client.pipeline(transaction=False)
+                for keys, arguments in calls:
+                    await self._count(keys, arguments, client=pipeline)
+                answers = await pipeline.execute()
+        self._tallies -= sum(each.tallies for each in batch.hashes)
+        if refused := sum(answers):
+            self.dropped += refused
+            logger.error("Redis refused %d additions to the ledger of usage", refused)
+
+    def _call(self, number: int, hashes: Sequence[Hash]) -> tuple[list[str], list[Any]]:
+        """Keys and arguments of count.lua. In a cluster, the mark shares the slot of the hashes."""
+        mark = f"{self._mark}:{{{hashes[0].key}}}" if self._store.spread else self._mark
         now = self._monotonic()
-        arguments: list[Any] = [batch.number, MARK_SECONDS, self._keep_seconds]
-        for each in batch.hashes:
+        arguments: list[Any] = [number, MARK_SECONDS, self._keep_seconds]
+        for each in hashes:
             use = each.use
             last = ("", "") if use is None else (round((now - use.last) * 1000), use.address)
             arguments += (*last, len(each.adds))
             for addition in each.adds.items():
                 arguments += addition
-        async with self._store.guard():
-            refused = await self._count(
-                keys=[self._mark, *(each.key for each in batch.hashes)], args=arguments
-            )
-        self._tallies -= sum(each.tallies for each in batch.hashes)
-        if refused:
-            self.dropped += refused
-            logger.error("Redis refused %d additions to the ledger of usage", refused)
+        return [mark, *(each.key for each in hashes)], arguments

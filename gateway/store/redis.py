@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 from redis.exceptions import RedisError
 
@@ -26,6 +26,7 @@ from gateway.store.channel import CONNECT_SECONDS, LAYOUT, Channel, Connection
 from gateway.store.channels import Channels
 from gateway.store.cluster import ClusterClient
 from gateway.store.patience import Patience
+from gateway.store.script import PooledScript, Script
 from gateway.store.standing import Meaning, Standing, meaning
 from gateway.store.topology import Client, client_for, where
 
@@ -34,14 +35,6 @@ logger = logging.getLogger("gateway.store")
 KEYS_A_SCAN = 500
 
 _note: ContextVar[Callable[[str], None] | None] = ContextVar("note", default=None)
-
-
-class Script(Protocol):
-    """A Lua script that Redis knows by its hash; it is sent once."""
-
-    async def __call__(
-        self, keys: Sequence[str] = ..., args: Sequence[Any] = ..., client: Client = ...
-    ) -> Any: ...
 
 
 class Store:
@@ -159,6 +152,8 @@ class Store:
 
     def script(self, text: str) -> Script:
         """Lua as a function of keys and arguments, to be awaited within `guard()`."""
+        if self._channel is not None and self._cluster is None:
+            return PooledScript(self.client, text)
         script: Script = self.client.register_script(text)
         return script
 
@@ -170,6 +165,35 @@ class Store:
         if self._cluster is None:
             return {"": range(len(keys))}
         return self._cluster.slot_groups(keys)
+
+    def server_groups(self, keys: Sequence[str]) -> Mapping[Hashable, Sequence[int]]:
+        """The positions of `keys`, by the server that has them."""
+        if self._cluster is None:
+            return {"": range(len(keys))}
+        return self._cluster.node_groups(keys)
+
+    async def call_each(
+        self, script: Script, calls: Sequence[tuple[Sequence[str], Sequence[Any]]]
+    ) -> list[Any]:
+        """A script's answers to several calls, by keys and arguments, in one round trip.
+
+        None for one that failed while others did not. Raises StoreUnavailable.
+        """
+        async with self.guard():
+            if len(calls) == 1:
+                return [await script(*calls[0])]
+            pipeline = self.client.pipeline(transaction=False)
+            for keys, arguments in calls:
+                await script(keys, arguments, client=pipeline)
+            answers = await pipeline.execute(raise_on_error=False)
+            failed = [answer for answer in answers if isinstance(answer, Exception)]
+            if len(failed) == len(answers):
+                raise failed[0]
+        for error in failed:
+            self.errors += 1
+            if meaning(error) is Meaning.MISTAKE:
+                logger.error("Redis refused one call of several: %s", type(error).__name__)
+        return [None if isinstance(answer, Exception) else answer for answer in answers]
 
     def connection_to(self, key: str) -> Connection:
         """A new connection to the server that has `key`, not yet connected; to be closed by who
@@ -210,7 +234,7 @@ class Store:
         """
         if self._cluster is None:
             return await self._read_hashes(keys)
-        groups = self._cluster.node_groups(keys)
+        groups = list(self._cluster.node_groups(keys).values())
         parts = await asyncio.gather(
             *(self._read_hashes([keys[at] for at in group]) for group in groups),
             return_exceptions=True,

@@ -5,8 +5,7 @@
 -- ARGV[2]  the time, ISO 8601 UTC
 -- Returns 1, or 0 when the record is another by now, or says so already.
 
-local record = redis.call('HMGET', KEYS[1], 'id', 'silent_for')
-if record[1] ~= ARGV[1] or not record[2] then
+if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] or not redis.call('HGET', KEYS[1], 'silent_for') then
   return 0
 end
 return redis.call('HSETNX', KEYS[1], 'revoked_at', ARGV[2])

@@ -151,7 +151,7 @@ def test_blocks_are_listed_and_lifted(gateway, redis_url):
     assert ok(gateway("ips", "list", "--output", "json")) == []
     with redis.Redis.from_url(redis_url) as client:
         seconds, _ = client.time()
-        client.set("gw:ip:block:203.0.113.9", (seconds + 60) * 1000, ex=60)
+        client.set("gw:ip:block:{203.0.113.9}", (seconds + 60) * 1000, ex=60)
     (blocked,) = ok(gateway("ips", "list", "--output", "json"))
     assert blocked["ip"] == "203.0.113.9"
     lifted = ok(gateway("ips", "unblock", "203.0.113.9", "--output", "json"))

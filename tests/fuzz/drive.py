@@ -86,7 +86,6 @@ class Driver:
             table=RouteTable(every),
             routes={route.name: route},
             addresses=addresses,
-            access=None,
             limits=(),
             exempt=frozenset(),
             metrics=metrics,

@@ -6,23 +6,13 @@ giving back of reservations happen when the test says so.
 
 import asyncio
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits_clock import Clock, landed
 
-from gateway.limits import Limiter, Policy, courier, limiter
-from gateway.limits.courier import Courier
+from gateway.limits import Limiter, Policy
 
 CLIENT = "203.0.113.7"
-
-
-@pytest.fixture
-def patient(monkeypatch):
-    """No timer of a limiter runs out by itself."""
-    monkeypatch.setattr(courier, "RETRY_SECONDS", 1e6)
-    monkeypatch.setattr(limiter, "PATIENCE_SECONDS", 1e6)
-    monkeypatch.setattr(Courier, "_give_back_later", lambda _: None)
 
 
 STEPS = st.lists(
@@ -75,6 +65,24 @@ async def test_workers_together_admit_what_the_exact_log_allows(
     await landed(*workers)
     world.check()
     assert not world.under_way, "nothing is out, and still undecided"
+
+
+async def test_a_client_at_a_steady_990_a_minute_over_four_workers_is_never_refused(
+    real_store, clock: Clock, patient
+):
+    policy = Policy("ip", 1000, 60, 3600)
+    await clock.drive(real_store)
+    workers = [Limiter(policy, real_store, clock=clock) for _ in range(4)]
+    began = clock.ms
+    for number in range(3 * 990):
+        await clock.advance(began + number * 60_000 // 990 - clock.ms)
+        worker = workers[number % 4]
+        asked = asyncio.ensure_future(worker.admit(CLIENT))
+        for each in workers:
+            each.courier.give_back()
+        await landed(*workers)
+        assert asked.done(), f"the request {number} waits"
+        assert asked.result().admitted, f"the request {number} was refused"
 
 
 class World:

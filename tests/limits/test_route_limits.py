@@ -1,13 +1,16 @@
 """Limits of routes through whole gateways on a real Redis: per what, how much, what is told."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import pytest
-from backend import RawBackend
+from backend import OK, RawBackend
 from harness import Running, open_gateway, route, upstream
+from redis_process import eventually
+from tunnels import agree, echo, opened
 
 
 @pytest.fixture
@@ -176,3 +179,159 @@ async def test_two_gateways_weigh_into_one_window(serve):
     async with serve(weighed) as one, serve(weighed) as two:
         statuses = [(await client.get("/a"))[0] for client in (one, two) * 3]
         assert statuses == [200] * 4 + [429] * 2
+
+
+QUOTAS = {
+    "free": {"requests": 4, "daily": 6},
+    "standard": {"requests": 50, "window": 10, "daily": 8, "monthly": 10},
+}
+ME = route("/me", "app_token", name="me")
+
+
+async def test_a_quota_is_its_user_s_whatever_the_key_and_goes_on_with_the_next_plan(serve):
+    async with serve(route("/klines", **KLINES), ME, plan_limits=QUOTAS) as client:
+        one, other = await client.key(42), await client.key(42)
+        status, headers, _ = await client.get("/klines", X_Primit_API_Key=one)
+        assert status == 200
+        assert headers["RateLimit-Policy"].split(", ") == [
+            '"ip";q=1000;w=60',
+            '"plan-standard-10";q=50;w=10',
+            '"plan-standard-day";q=8;w=86400',
+            '"plan-standard-month";q=10',
+        ]
+        assert await client.statuses("/klines", 4, X_Primit_API_Key=other) == [200] * 4
+        assert await client.statuses("/klines", 4, X_Primit_API_Key=one) == [200] * 3 + [429]
+        status, headers, body = await client.get("/klines", X_Primit_API_Key=other)
+        assert (status, "每个用户每天最多允许 8 次请求" in body) == (429, True)
+        assert 0 < int(headers["Retry-After"]) <= 86_400
+        counted = client.gateway.parts.metrics.render()[0].decode()
+        assert 'gateway_refusals_total{pattern="plan_key",reason="over_quota"} 2.0' in counted
+        third = await client.key(43)
+        assert await client.statuses("/klines", 1, X_Primit_API_Key=third) == [200]
+        parts = client.gateway.parts
+        await parts.plans.set(42, "free")
+        token = f"Bearer {parts.tokens.issue(await parts.users.show(42))}"
+        assert await client.statuses("/me", 1, Authorization=token) == [429], "8 of 6 are used"
+
+
+async def test_who_has_no_plan_has_the_limits_of_the_lowest(serve):
+    async with serve(ME, plan_limits=QUOTAS) as client:
+        parts = client.gateway.parts
+        await parts.users.create(id=7, email="jane@example.com")
+        token = f"Bearer {parts.tokens.issue(await parts.users.show(7))}"
+        assert await client.statuses("/me", 5, Authorization=token) == [200] * 4 + [429]
+
+
+async def test_what_a_shorter_window_refuses_costs_a_longer_one_nothing(serve):
+    limits = {"free": {"requests": 2, "window": 1, "daily": 5}}
+    async with serve(ME, plan_limits=limits) as client:
+        parts = client.gateway.parts
+        await parts.users.create(id=7, email="jane@example.com")
+        token = f"Bearer {parts.tokens.issue(await parts.users.show(7))}"
+        statuses = await client.statuses("/me", 12, Authorization=token)
+        _, headers, _ = await client.get("/me", Authorization=token)
+        assert statuses.count(200) >= 2
+        day = '"plan-free-day";r='
+        if day in headers["RateLimit"]:
+            left = int(headers["RateLimit"].partition(day)[2].partition(";")[0])
+            assert left <= 5 - statuses.count(200)
+        counted = await parts.limiters["plan-free-day"].admit("7")
+        assert counted.remaining == 5 - statuses.count(200) - 1
+
+
+async def test_weights_count_in_a_plan_s_quota(serve):
+    weighed = route("/klines", weight=4, **KLINES)
+    plain = route("/quotes", auth="plan_key", plan="standard", name="quotes")
+    async with serve(weighed, plain, plan_limits={"standard": {"daily": 10}}) as client:
+        key = await client.key(42)
+        assert await client.statuses("/klines", 3, X_Primit_API_Key=key) == [200, 200, 429]
+        assert await client.statuses("/quotes", 3, X_Primit_API_Key=key) == [200, 200, 429]
+
+
+async def test_a_day_of_a_key_s_own_can_stand_on_a_route(serve):
+    limited = route("/k", rate_limit={"per": "key", "requests": 1, "window": "day"}, **KLINES)
+    async with serve(limited) as client:
+        one, other = await client.key(42), await client.key(42)
+        got = [(await client.get("/k", X_Primit_API_Key=key))[0] for key in (one, other, one)]
+        assert got == [200, 200, 429]
+
+
+class Gate:
+    """A backend's answers, all held back until it opens."""
+
+    def __init__(self, backend: RawBackend) -> None:
+        self.opens = asyncio.Event()
+        self.reached = 0
+        backend.script = self._answer
+
+    async def _answer(self, _backend, _got, _reader, writer) -> None:
+        self.reached += 1
+        await self.opens.wait()
+        writer.write(OK)
+        await writer.drain()
+
+    async def holds(self, number: int) -> None:
+        await eventually(lambda: self.reached == number)
+
+
+@pytest.mark.parametrize(
+    ("per", "status", "detail"),
+    [
+        ("key", 429, "每个密钥最多允许 2 个并发请求"),
+        ("user", 429, "每个用户最多允许 2 个并发请求"),
+        ("ip", 429, "每个 IP 最多允许 2 个并发请求"),
+        ("route", 503, "Service Unavailable"),
+    ],
+)
+async def test_so_many_may_be_under_way_on_all_gateways_and_others_when_they_have_ended(
+    serve, backend, per, status, detail
+):
+    limited = route("/klines", rate_limit={"per": per, "concurrent": 2}, **KLINES)
+    async with serve(limited) as one, serve(limited) as two:
+        gate, key = Gate(backend), await one.key(42)
+        under_way = [
+            asyncio.create_task(client.get("/klines", X_Primit_API_Key=key))
+            for client in (one, two)
+        ]
+        await gate.holds(2)
+        for client in (one, two):
+            got, headers, body = await client.get("/klines", X_Primit_API_Key=key)
+            assert (got, headers["Retry-After"], detail in body) == (status, "1", True)
+            policy = f'"route-klines-{per}-concurrent"'
+            assert f'{policy};q=2;qu="concurrent-requests"' in headers["RateLimit-Policy"]
+            assert f"{policy};r=0" in headers["RateLimit"]
+        gate.opens.set()
+        assert [(await each)[0] for each in under_way] == [200, 200]
+        assert await two.statuses("/klines", 3, X_Primit_API_Key=key) == [200] * 3
+
+
+async def test_whoever_is_refused_or_leaves_holds_no_slot(serve, backend):
+    limits = [{"concurrent": 1}, {"requests": 3}]
+    async with serve(route("/a", name="a", rate_limit=limits)) as client:
+        gate = Gate(backend)
+        leaves = asyncio.create_task(client.get("/a"))
+        await gate.holds(1)
+        assert await client.statuses("/a", 1) == [429]
+        leaves.cancel()
+        redis = client.gateway.parts.store.client
+        held = "gw:limit:route-a-ip-concurrent:{127.0.0.1}"
+        await eventually(lambda: _gone(redis, held))
+        gate.opens.set()
+        assert await client.statuses("/a", 4) == [200, 200, 429, 429]
+        await eventually(lambda: _gone(redis, held))
+
+
+async def _gone(redis, key: str) -> bool:
+    return not await redis.exists(key)
+
+
+async def test_a_socket_is_under_way_until_it_ends(serve, backend):
+    backend.script = agree(echo)
+    limited = route("/ws", name="ws", websocket=True, rate_limit={"concurrent": 1})
+    async with serve(limited) as one, serve(limited) as two:
+        async with opened(one.gateway):
+            assert await two.statuses("/ws", 1) == [429]
+        held = "gw:limit:route-ws-ip-concurrent:{127.0.0.1}"
+        await eventually(lambda: _gone(one.gateway.parts.store.client, held))
+        async with opened(two.gateway):
+            pass

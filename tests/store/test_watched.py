@@ -189,8 +189,9 @@ async def test_a_change_between_asking_and_departing_makes_two_lookups(bench: Be
 async def test_the_one_unused_for_longest_goes_first():
     bench = Bench(remember=2)
     bench.changes.came_up()
-    for name in "ab":
+    for name in "abc":
         bench.write(name, name)
+    for name in "ab":
         await bench.copies.get(name)
     hit(bench.copies, "a")
     await bench.copies.get("c")
@@ -198,6 +199,21 @@ async def test_the_one_unused_for_longest_goes_first():
     assert hit(bench.copies, "a") == "a"
     await bench.copies.get("b")
     assert bench.redis.calls == [["a"], ["b"], ["c"], ["b"]]
+
+
+async def test_names_that_are_not_there_have_a_bounded_room_and_drive_out_no_copy():
+    bench = Bench(remember=100)
+    bench.changes.came_up()
+    bench.write("a", "1")
+    await bench.copies.get("a")
+    made_up = [f"made up {number}" for number in range(1000)]
+    for start in range(0, 1000, 250):
+        await asyncio.gather(*map(bench.copies.get, made_up[start : start + 250]))
+    assert len(bench.copies) == 1 + 100 // 10
+    assert len(bench.redis.calls) == 1 + 4, "lookups of a turn go together"
+    for name in made_up[-10:]:
+        assert hit(bench.copies, name) is None
+    assert hit(bench.copies, "a") == "1"
 
 
 async def test_while_nothing_is_heard_a_copy_is_good_for_stale_for_seconds(bench: Bench):

@@ -6,17 +6,22 @@ as a user who has these alone.
 
 import shlex
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from clusters import Cluster
 from redis_process import RedisProcess
 
-from gateway.admin.operations import OPERATIONS, Context, open_context
-from gateway.sections import StoreSettings, VaultKey, VaultSettings
+from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
+from gateway.sections import LedgerSettings, StoreSettings, VaultKey, VaultSettings
 from gateway.settings import Settings
 from gateway.store.check import check
+from gateway.store.ledger import Ledger, Use
+from gateway.store.registry import Registry
 from gateway.store.rights import DATA, LAST, acl_line
+from gateway.store.transfer import Transfer
 
 PASSWORD = "a-password-of-the-gateways-user"
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
@@ -87,24 +92,48 @@ async def test_in_a_cluster_they_are_enough_for_every_operation(cluster: Cluster
 
 
 async def use_everything(context: Context) -> None:
-    async def do(operation: str, **arguments: object) -> object:
+    """Each operation, and what only requests do."""
+    left = set(OPERATIONS)
+
+    async def do(operation: str, **arguments: object) -> Any:
+        left.discard(operation)
         return await OPERATIONS[operation].run(context, **arguments)
 
     issued = await do("keys.issue", user=42, name="laptop")
     await do("keys.show", id=issued["id"])
-    await do("keys.revoke", id=issued["id"])
-    assert len(await do("keys.list")) == 1
-    await do("plans.set", user=42, plan="standard", until="2027-01-01")
+    await do("keys.set", id=issued["id"], name="phone", expires="2099-01-01")
+    rotated = await do("keys.rotate", id=issued["id"], overlap="1h", when_silent="10m")
+    await context.rotation.judge()
+    await do("keys.usage", id=rotated["id"])
+    await do("keys.revoke", id=rotated["id"])
+    exported = [line async for line in Transfer(context.store, context.users).export()]
+    tallies = [tally async for tally in Transfer(context.store, context.users).take(exported)]
+    assert (tallies[-1].same, len(await do("keys.list"))) == (2, 2)
+    await do("plans.set", user=42, plan="standard", until="2099-01-01")
     await do("plans.set", user=42, plan="standard")
+    await do("plans.show", user=42)
+    await do("plans.revoke", user=42)
     await do("users.create", email="jane@example.com")
     for subject in ("g-1", "g-2", "g-1"):
         await context.users.sign_in(
             "google", subject, "jane@example.com", email_verified=True, name="Jane"
         )
     assert len(await do("users.list")) == 3
+    await do("users.show", id=42)
+    await do("users.revoke-tokens", id=42)
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
     await do("vault.remove", email="jane@example.com")
     for _ in range(3):
         await context.limiter.admit("203.0.113.1")
     await do("ips.list")
+    with suppress(Refused):  # nobody is blocked
+        await do("ips.unblock", ip="203.0.113.1")
+    ledger = Ledger(context.store, LedgerSettings())
+    ledger._today[issued["id"]] = Use({"stock": [1, 0, 0, 0]})
+    await ledger.flush()
+    registry = Registry(context.store, "worker", assumed=1, kept_seconds=300)
+    await registry.start()
+    assert (await do("keys.revoke", id=issued["id"]))["confirmed"] == 1
+    await registry.close()
+    assert left == set(), "a new operation: use it here, so that its rights are tried"
