@@ -87,6 +87,8 @@ async def build_gateway(parts: Parts, route_file: RouteFile, access_log: AccessL
         addresses=parts.addresses,
         access=parts.settings.networks.access,
         limits=(Limit(parts.limiter, by_address(parts.addresses)),) if over_all.enabled else (),
+        store=parts.store,
+        when_store_is_down=over_all.when_store_is_down,
         exempt=frozenset(over_all.exempt),
         metrics=parts.metrics,
         access_log=access_log,
@@ -124,6 +126,9 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         own_cors=cors is not None,
     )
     served = spec.claims.served
+    over_all = parts.settings.rate_limit
+    exempt = spec.when_store_is_down is None and spec.path in over_all.exempt
+    when_store_is_down = spec.when_store_is_down or over_all.when_store_is_down
     return Route(
         name=spec.name,
         pattern=spec.auth,
@@ -132,6 +137,8 @@ def _route(parts: Parts, spec: RouteSpec, upstream: UpstreamSpec) -> Route:
         metrics=parts.metrics.for_route(spec.name, spec.auth, spec.upstream),
         allow=ALL_METHODS if served is None else ", ".join(sorted(served)),
         access=spec.networks.access,
+        when_store_is_down=when_store_is_down,
+        needs_store=when_store_is_down == "deny" and not exempt,
         limits=tuple(_limits(parts, spec, ("ip", "route"))),
         own_limits=(*_limits(parts, spec, ("user", "key")), *_plan_limits(parts, spec)),
         cors=cors,
@@ -242,6 +249,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
+        when_store_is_down=settings.rate_limit.when_store_is_down,
         limits=limits,
         cors=parts.cors,
     )

@@ -31,6 +31,7 @@ from gateway.proxy.streams import Streams
 from gateway.routespec import label
 from gateway.sections import CorsSettings
 from gateway.settings import Settings
+from gateway.store.degraded import DegradedMode
 from gateway.store.keys import Keys
 from gateway.store.ledger import Ledger
 from gateway.store.plans import Plans
@@ -65,6 +66,8 @@ class Parts:
     sockets: OpenSockets  # of all configurations
     streams: Streams  # likewise
     rotation: Rotation
+    degraded_limits: DegradedMode = field(default_factory=lambda: DegradedMode("limits"))
+    degraded_keys: DegradedMode = field(default_factory=lambda: DegradedMode("keys"))
     ledger: Ledger | None = None  # None: nothing is counted
     tracer: Tracer | None = None  # None: no request is traced
     google: GoogleVerifier | None = None
@@ -79,13 +82,13 @@ class Parts:
 
     def limiter_of(self, policy: Policy) -> Limiter:
         """The limiter of `policy`: the one that there is, unless it is of another policy."""
-        known = self.limiters.get(policy.name)
+        known, registry = self.limiters.get(policy.name), self.registry
         if not isinstance(known, Limiter) or known.policy != policy:
             known = self.limiters[policy.name] = Limiter(
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
-                share=self.settings.listen.workers,
+                share=lambda: registry.live,
                 addresses=self.addresses,
                 courier=self.courier,
             )
@@ -93,13 +96,13 @@ class Parts:
 
     def slots_of(self, policy: Policy) -> Slots:
         """As `limiter_of`, for a policy of what is concurrent."""
-        known = self.limiters.get(policy.name)
+        known, registry = self.limiters.get(policy.name), self.registry
         if not isinstance(known, Slots) or known.policy != policy:
             known = self.limiters[policy.name] = Slots(
                 policy,
                 self.store,
                 self.settings.rate_limit.when_store_is_down,
-                share=self.settings.listen.workers,
+                share=lambda: registry.live,
                 courier=self.courier,
             )
         return known
@@ -136,6 +139,7 @@ class Parts:
         self.streams.sweep(connection for pool in pools for connection in pool.active())
         if self.ledger is not None:
             self.ledger.look(self.under_way())
+        self._look_at_store(now)
 
     def under_way(self) -> Iterator[Exchange]:
         """What has been admitted, and has not ended."""
@@ -146,9 +150,26 @@ class Parts:
                 if isinstance(connection.receiver, Relay):
                     yield connection.receiver.exchange
 
+    def _look_at_store(self, now: float) -> None:
+        store = self.store
+        self.degraded_limits.look(
+            now,
+            down=not store.takes_writes,
+            why=store.trouble,
+            decided=sum(limiter.counts.degraded for limiter in self.limiters.values()),
+        )
+        self.degraded_keys.look(
+            now,
+            down=not store.available,
+            why=store.trouble,
+            decided=self.keys.copies.without_store + self.users.copies.without_store,
+        )
+
     def readings(self) -> Iterator[Reading]:
         """What is counted here, for the metrics."""
         yield Reading(Sourced.STORE_UP, (), float(self.store.available))
+        for mode in (self.degraded_limits, self.degraded_keys):
+            yield Reading(Sourced.DEGRADED, (mode.what,), float(mode.since is not None))
         yield Reading(Sourced.STORE_ERRORS, (), self.store.errors)
         yield Reading(Sourced.WORKERS_LIVE, (), self.registry.live)
         for name, copies in (("keys", self.keys.copies), ("users", self.users.copies)):
@@ -255,7 +276,7 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         _ip_policy(settings),
         store,
         settings.rate_limit.when_store_is_down,
-        share=settings.listen.workers,
+        share=lambda: registry.live,
         addresses=addresses,
         courier=courier,
     )

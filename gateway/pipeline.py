@@ -27,6 +27,7 @@ from gateway.errors import (
     Forbidden,
     GatewayError,
     Overloaded,
+    StoreUnavailable,
     TooManyRequests,
 )
 from gateway.exchange import Answer, Exchange, json_answer
@@ -46,7 +47,9 @@ from gateway.observe.tracing import Tracer
 from gateway.proxy.answer import cut, write_answer
 from gateway.proxy.cors import Cors, is_preflight
 from gateway.routing import RouteTable
+from gateway.sections import WhenStoreIsDown
 from gateway.store.ledger import Ledger
+from gateway.store.redis import Store
 
 logger = logging.getLogger("gateway.pipeline")
 
@@ -85,6 +88,8 @@ class Route:
     metrics: RouteMetrics
     allow: str  # the methods, as `Allow` and preflights list them
     access: AccessList | None = None
+    when_store_is_down: WhenStoreIsDown = "local"
+    needs_store: bool = False  # nothing passes while Redis is away
     limits: tuple[AnyLimit, ...] = ()  # judged before it is known who calls,
     own_limits: tuple[AnyLimit, ...] = ()  # and after that
     cors: Cors | None = None
@@ -121,6 +126,8 @@ class Gateway:
         routes: Mapping[str, Route],
         addresses: ClientAddresses,
         limits: tuple[AnyLimit, ...],
+        store: Store,
+        when_store_is_down: WhenStoreIsDown,
         exempt: frozenset[str],
         metrics: Metrics,
         access_log: AccessLog,
@@ -134,6 +141,8 @@ class Gateway:
         self._addresses = addresses
         self._access = access
         self._limits = limits
+        self._store = store
+        self._when_store_is_down: WhenStoreIsDown = when_store_is_down
         self._exempt = exempt
         self._metrics = metrics
         self._access_log = access_log
@@ -147,6 +156,7 @@ class Gateway:
             respond=server_options,
             metrics=metrics.for_route(SERVER_OPTIONS, "public", None),
             allow=ALL_METHODS,
+            when_store_is_down=when_store_is_down,
         )
 
     async def handle(self, exchange: Exchange, malformed: BadRequest | None = None) -> Written:
@@ -161,6 +171,8 @@ class Gateway:
             check_head(exchange)
             route = self.match(exchange)
             check_network(exchange, route.access)
+            if route.needs_store and not self._store.takes_writes:
+                raise StoreUnavailable
             if route.limits:
                 await self.limit(exchange, route.limits)
             answer: Answer | None
@@ -204,7 +216,7 @@ class Gateway:
         What those before it have counted stays counted.
         """
         for limit in limits:
-            decision = await limit.judge(exchange)
+            decision = await limit.judge(exchange, self.without_store)
             if decision is not None:
                 exchange.limits += (decision,)
                 if not decision.admitted:
@@ -212,23 +224,37 @@ class Gateway:
                     raise over_limit(decision, exchange.client_ip)
         exchange.own_lines = own_lines(exchange)
 
+    def without_store(self, exchange: Exchange) -> WhenStoreIsDown:
+        """How limits decide on this request while Redis is away: as its route says, if it has one.
+
+        The first limit is judged before the route is known; then it is looked for here, too.
+        """
+        try:
+            check_head(exchange)
+            return self.find(exchange).when_store_is_down
+        except GatewayError:
+            return self._when_store_is_down
+
     def match(self, exchange: Exchange) -> Route:
         """The route, kept in the exchange for everything that follows."""
-        host, path = exchange.host, exchange.path
-        if exchange.target == "*" and exchange.method == "OPTIONS":  # RFC 9110 §9.3.7
-            route = self._server_options
-        elif is_preflight(exchange):
-            asked = exchange.headers["Access-Control-Request-Method"]
-            speaking = [route for route in self.table.match_path(host, path) if route.cors]
-            # The one that the request itself will meet; else any, which then lists what it takes.
-            speaking.sort(key=lambda route: asked not in route.allow.split(", "))
-            route = speaking[0] if speaking else self.table.match("OPTIONS", host, path)
-        else:
-            route = self.table.match(exchange.method, host, path)
+        route = self.find(exchange)
         exchange.route = route
         if route.cors is not self._cors:
             speak_cors(exchange, route.cors)
         return route
+
+    def find(self, exchange: Exchange) -> Route:
+        """The route. Raises NotFound, MethodNotAllowed, BadRequest."""
+        host, path = exchange.host, exchange.path
+        if exchange.target == "*" and exchange.method == "OPTIONS":  # RFC 9110 §9.3.7
+            return self._server_options
+        if is_preflight(exchange):
+            asked = exchange.headers["Access-Control-Request-Method"]
+            speaking = [route for route in self.table.match_path(host, path) if route.cors]
+            # The one that the request itself will meet; else any, which then lists what it takes.
+            speaking.sort(key=lambda route: asked not in route.allow.split(", "))
+            return speaking[0] if speaking else self.table.match("OPTIONS", host, path)
+        return self.table.match(exchange.method, host, path)
 
     async def authenticate(self, exchange: Exchange, route: Route) -> None:
         """Admit the request by the route's pattern; a report-only route only notes a refusal."""

@@ -25,7 +25,7 @@ from gateway.fields import (
     Window,
 )
 from gateway.routing import Match, host_name
-from gateway.sections import CorsSettings, NetworkLists
+from gateway.sections import CorsSettings, NetworkLists, WhenStoreIsDown
 from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
@@ -234,6 +234,8 @@ class RouteSpec(Model):
     """One limit of this route's own or a list of them, beside the one over all routes."""
     weight: Weight | None = None
     """What a request counts in the route's own limits and in its plan's; null: one."""
+    when_store_is_down: WhenStoreIsDown | None = None
+    """Instead of what rate_limit in the settings says; deny: nothing passes without Redis."""
     timeout: Timeout | None = None
     """Instead of the upstream's; what is left out stays as the upstream has it."""
     retry: RouteRetry | None = None

@@ -31,6 +31,8 @@ from gateway.fields import (
 )
 from gateway.networks import AccessList, NetworkSet, read_networks
 
+WhenStoreIsDown = Literal["local", "allow", "deny"]
+
 
 class CertificateSettings(Model):
     certificate: Text
@@ -143,7 +145,7 @@ class RateLimitSettings(Model):
     """Seconds that an address stays blocked once it has exceeded the limit; 0: not at all."""
     exempt: tuple[UrlPath, ...] = ("/", "/health")
     """Paths that are neither counted nor limited."""
-    when_store_is_down: Literal["local", "allow", "deny"] = "local"
+    when_store_is_down: WhenStoreIsDown = "local"
     """While Redis is away: count in this process, admit everything, or refuse everything."""
 
 

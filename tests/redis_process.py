@@ -95,6 +95,10 @@ class RedisProcess:
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
+    def forget(self) -> None:
+        """Lose all data, while it doesn't run."""
+        shutil.rmtree(self._folder / "appendonlydir", ignore_errors=True)
+
     def pause(self) -> None:
         """Connections stay open and nothing answers: what a hung host looks like."""
         assert self._process is not None

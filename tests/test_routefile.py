@@ -136,6 +136,7 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "host": None,
         "rate_limit": None,
         "weight": None,
+        "when_store_is_down": None,
         "timeout": None,
         "retry": None,
         "max_body": None,
@@ -566,6 +567,13 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
             (
                 "4:68: route 'a': 'GET /health' lands on the gateway's own endpoint; "
                 "change the example, or the paths"
+            ),
+        ),
+        (
+            {"when_store_is_down": "alow"},
+            (
+                "4:75: route 'a': when_store_is_down must be one of local, allow, deny; "
+                "did you mean 'allow'?"
             ),
         ),
         (

@@ -13,7 +13,7 @@ from gateway.limits.limit import (
     by_user,
     release_slots,
 )
-from gateway.limits.limiter import Limiter, WhenStoreIsDown
+from gateway.limits.limiter import Limiter
 from gateway.limits.policy import Decision, Policy, policy_header, ratelimit
 from gateway.limits.slots import Slots
 from gateway.limits.weight import weigher
@@ -29,7 +29,6 @@ __all__ = [
     "Policy",
     "SlotLimit",
     "Slots",
-    "WhenStoreIsDown",
     "by_address",
     "by_key",
     "by_route",

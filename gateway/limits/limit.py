@@ -1,6 +1,7 @@
 """A policy as a route applies it: whom it counts a request to, and how much.
 
-`judge` counts the request and decides on it; it raises StoreUnavailable.
+`judge` counts the request and decides on it, as `without_store` says if Redis can't be asked; it
+raises StoreUnavailable.
 
 A request that has no such subject (nobody was authenticated, because a report-only route lets
 everyone pass) is not counted by that policy.
@@ -15,8 +16,10 @@ from gateway.limits.limiter import Limiter
 from gateway.limits.policy import Decision
 from gateway.limits.slots import Slots
 from gateway.limits.weight import Weigher, one
+from gateway.sections import WhenStoreIsDown
 
 Subject = Callable[[Exchange], str | None]
+WithoutStore = Callable[[Exchange], WhenStoreIsDown]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,15 @@ class Limit:
     def limiters(self) -> tuple[Limiter, ...]:
         return (self.limiter,)
 
-    async def judge(self, exchange: Exchange) -> Decision | None:
+    async def judge(self, exchange: Exchange, without_store: WithoutStore) -> Decision | None:
         subject = self.subject(exchange)
         if subject is None:
             return None
-        return await self.limiter.admit(subject, self.weigh(exchange))
+        cost = self.weigh(exchange)
+        decision = await self.limiter.ask(subject, cost)
+        if decision is None:
+            decision = self.limiter.alone(subject, cost, without_store(exchange))
+        return decision
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +56,14 @@ class PlanLimit:
     def limiters(self) -> tuple[Limiter, ...]:
         return tuple(self.by_plan.values())
 
-    async def judge(self, exchange: Exchange) -> Decision | None:
+    async def judge(self, exchange: Exchange, without_store: WithoutStore) -> Decision | None:
         user = by_user(exchange)
         if user is None or exchange.identity is None:
             return None
         limiter = self.by_plan.get(exchange.identity.plan)
-        return None if limiter is None else await limiter.admit(user, self.weigh(exchange))
+        if limiter is None:
+            return None
+        return await limiter.admit(user, self.weigh(exchange), without_store(exchange))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +77,11 @@ class SlotLimit:
     def limiters(self) -> tuple[Slots, ...]:
         return (self.taken_from,)
 
-    async def judge(self, exchange: Exchange) -> Decision | None:
+    async def judge(self, exchange: Exchange, without_store: WithoutStore) -> Decision | None:
         subject = self.subject(exchange)
         if subject is None:
             return None
-        decision = await self.taken_from.admit(subject)
+        decision = await self.taken_from.admit(subject, without_store(exchange))
         if decision.admitted:
             exchange.slots += ((self.taken_from, subject),)
         return decision

@@ -19,8 +19,9 @@ worker that dies, or stands still for `FORGET_SECONDS`, takes its reservations a
 not used (until it comes back and says otherwise). And a call that failed may have been counted
 nevertheless.
 
-Without Redis, as `when_store_is_down` says: `local`: this worker's own windows (local.py);
-`allow`: everyone; `deny`: StoreUnavailable. No request waits longer than the store's timeout.
+Without Redis it decides as its caller says, who may know by what route a request came: `local`:
+by this worker's own windows (local.py); `allow`: for it; `deny`: StoreUnavailable. No request
+waits longer than the store's timeout.
 
 Keys: `{prefix}:ip:{{address}}` and `{prefix}:ip:block:{{address}}` for the policy called "ip", for
 any other `{prefix}:limit:{name}:{{subject}}`; the inner braces are there: in a cluster all keys of
@@ -33,7 +34,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from gateway.errors import StoreUnavailable
 from gateway.limits import courier
@@ -42,10 +42,8 @@ from gateway.limits.blocks import Blocked, blocked_now, lift
 from gateway.limits.courier import Courier, Question
 from gateway.limits.local import local_windows
 from gateway.limits.policy import Counts, Decision, Policy
-from gateway.sections import ClientIpSettings
+from gateway.sections import ClientIpSettings, WhenStoreIsDown
 from gateway.store.redis import Store
-
-WhenStoreIsDown = Literal["local", "allow", "deny"]
 
 ADMITTED, EXCEEDED, UNDECIDED, BLOCKED = range(4)  # verdicts of window.lua
 
@@ -83,7 +81,7 @@ class Refusal:
 class Waiter:
     """A request that waits for Redis, not beyond `patience_ends`."""
 
-    answer: asyncio.Future[Decision]
+    answer: asyncio.Future[Decision | None]
     cost: int
     patience_ends: float
 
@@ -99,8 +97,8 @@ class WindowQuestion(Question):
 class Limiter:
     """One policy on one store, in one event loop.
 
-    `share` is how many workers divide the limit among them while Redis is away. The limiters of a
-    worker have one `courier`.
+    `share` tells how many workers divide the limit among them while Redis is away; it is asked each
+    time. The limiters of a worker have one `courier`.
     """
 
     def __init__(
@@ -109,7 +107,7 @@ class Limiter:
         store: Store,
         when_store_is_down: WhenStoreIsDown = "local",
         *,
-        share: int = 1,
+        share: Callable[[], int] = lambda: 1,
         addresses: ClientAddresses | None = None,
         courier: Courier | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -124,24 +122,32 @@ class Limiter:
         space = ("ip",) if policy.name == "ip" else ("limit", policy.space or policy.name)
         self._window_key = store.key(*space, "")
         self._block_key = store.key(*space, "block", "")
-        self._local = local_windows(policy, share)
+        self._share = share
+        self._local = local_windows(policy)
         self._waiting: dict[str, list[Waiter]] = {}
         self._undecided: dict[str, list[Waiter]] = {}
         self._reservations: OrderedDict[str, Reservation] = OrderedDict()  # the oldest first
         self._refusals: OrderedDict[str, Refusal] = OrderedDict()
 
-    async def admit(self, bucket: str, cost: int = 1) -> Decision:
-        """Count one request and decide on it. Doesn't suspend when `known` has the answer.
+    async def admit(
+        self, bucket: str, cost: int = 1, mode: WhenStoreIsDown | None = None
+    ) -> Decision:
+        """`ask`, or else `alone`."""
+        decision = await self.ask(bucket, cost)
+        return self.alone(bucket, cost, mode) if decision is None else decision
 
-        Raises StoreUnavailable when Redis is away and that means `deny`.
+    async def ask(self, bucket: str, cost: int = 1) -> Decision | None:
+        """Count one request and decide on it; None: Redis can't be asked, nothing is counted.
+
+        Doesn't suspend when the answer is known in this process.
         """
         decision = self.known(bucket, cost)
-        if decision is None:
+        if decision is None and self._store.takes_writes:
             decision = await self._ask(bucket, cost)
         return decision
 
     def known(self, bucket: str, cost: int = 1) -> Decision | None:
-        """The decision on one request, counted, if it needs no Redis. Raises as `admit`."""
+        """The decision on one request, counted, if it needs no Redis."""
         reservation = self._reservations.get(bucket)
         if reservation is not None and reservation.used + cost <= reservation.size:
             if self._clock() < reservation.ends:
@@ -152,9 +158,33 @@ class Limiter:
             refusal = self._refusals[bucket]
             if now < refusal.trusted_until and cost >= refusal.cost:
                 return self._refuse(refusal, now)
-        if not self._store.available:
-            return self._decide_without_store(bucket, cost)
         return None
+
+    def alone(self, bucket: str, cost: int = 1, mode: WhenStoreIsDown | None = None) -> Decision:
+        """Count one request and decide on it without Redis, by `mode` or as this limiter would.
+
+        Raises StoreUnavailable when that is `deny`.
+        """
+        mode = mode or self._when_store_is_down
+        self.counts.degraded += 1
+        if mode == "deny":
+            raise StoreUnavailable
+        if mode == "allow":
+            self.counts.admitted += 1
+            return Decision(self.policy, True, self.policy.requests, 0, False, 0)
+        now = self._clock()
+        refusal = self._refusals.get(bucket)
+        if refusal is not None and now < refusal.ends and cost >= refusal.cost:
+            return self._refuse(refusal, now)
+        self._local.share = self._share()
+        decision = self._local.admit(bucket, now, cost)
+        if decision.admitted:
+            self.counts.admitted += 1
+        elif decision.blocked:
+            self.counts.blocked += 1
+        else:
+            self.counts.refused += 1
+        return decision
 
     async def close(self) -> None:
         """Give back what is reserved. Requests may still come, and be served."""
@@ -177,28 +207,8 @@ class Limiter:
         reset = min(seconds, self.policy.window_seconds)
         return Decision(self.policy, False, 0, reset, refusal.blocked, seconds)
 
-    def _decide_without_store(self, bucket: str, cost: int) -> Decision:
-        if self._when_store_is_down == "deny":
-            raise StoreUnavailable
-        self.counts.degraded += 1
-        if self._when_store_is_down == "allow":
-            self.counts.admitted += 1
-            return Decision(self.policy, True, self.policy.requests, 0, False, 0)
-        now = self._clock()
-        refusal = self._refusals.get(bucket)
-        if refusal is not None and now < refusal.ends and cost >= refusal.cost:
-            return self._refuse(refusal, now)
-        decision = self._local.admit(bucket, now, cost)
-        if decision.admitted:
-            self.counts.admitted += 1
-        elif decision.blocked:
-            self.counts.blocked += 1
-        else:
-            self.counts.refused += 1
-        return decision
-
-    def _ask(self, bucket: str, cost: int) -> asyncio.Future[Decision]:
-        answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+    def _ask(self, bucket: str, cost: int) -> asyncio.Future[Decision | None]:
+        answer: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         waiter = Waiter(answer, cost, self._clock() + PATIENCE_SECONDS)
         self._waiting.setdefault(bucket, []).append(waiter)
         self.courier.depart(self)
@@ -312,7 +322,7 @@ class Limiter:
     def fail(self, question: Question) -> None:
         assert isinstance(question, WindowQuestion)
         for waiter in question.waiters:
-            self._answer_without_store(question.bucket, waiter)
+            settle(waiter, None)
 
     def ask_again(self) -> None:
         """Put the undecided before those who came after them."""
@@ -324,18 +334,10 @@ class Limiter:
                 if now < waiter.patience_ends:
                     patient.append(waiter)
                 else:
-                    self._answer_without_store(bucket, waiter)
+                    settle(waiter, None)
             if patient:
                 self._waiting[bucket] = patient + self._waiting.get(bucket, [])
                 self.courier.depart(self)
-
-    def _answer_without_store(self, bucket: str, waiter: Waiter) -> None:
-        if waiter.answer.done():
-            return
-        try:
-            settle(waiter, self._decide_without_store(bucket, waiter.cost))
-        except StoreUnavailable as error:
-            waiter.answer.set_exception(error)
 
     # From here on: what operators do.
 
@@ -359,7 +361,7 @@ class Limiter:
         return lifted
 
 
-def settle(waiter: Waiter, decision: Decision) -> None:
-    """Answer a request, unless its client has left."""
+def settle(waiter: Waiter, decision: Decision | None) -> None:
+    """Answer a request, unless its client has left; None: there is no answer."""
     if not waiter.answer.done():
         waiter.answer.set_result(decision)

@@ -56,17 +56,16 @@ class Log:
 
 
 class LocalWindows:
-    """A policy's windows; `share` is how many workers divide the limit among them.
+    """A policy's windows; `share`, at any time, is how many workers divide the limit among them.
 
     Who exceeds a share has not exceeded the limit, for all this worker knows: it is refused here,
     and blocked only where one worker has the whole limit.
     """
 
     def __init__(self, policy: Policy, share: int = 1, buckets: int = BUCKETS) -> None:
+        self.share = share
         self._policy = policy
-        self._requests = max(1, policy.requests // max(1, share))
         self._window = policy.window_seconds * 1000
-        self._block = policy.block * 1000 if share <= 1 else 0
         self._most = buckets
         self._logs: OrderedDict[str, Log] = OrderedDict()  # the quietest first
 
@@ -85,14 +84,16 @@ class LocalWindows:
         if log.blocked_until > now:
             return self._refusal(log.blocked_until - now, blocked=True)
         log.drop_before(now - self._window)
-        if log.count + cost <= self._requests:
+        requests = max(1, self._policy.requests // max(1, self.share))
+        if log.count + cost <= requests:
             log.add(now, cost)
             reset = _seconds(log.runs[0] + self._window - now)
-            return Decision(self._policy, True, self._requests - log.count, reset, False, 0)
-        if self._block:
-            log.blocked_until = now + self._block
-            return self._refusal(self._block, blocked=False)
-        frees = log.frees(log.count + cost - self._requests)
+            return Decision(self._policy, True, requests - log.count, reset, False, 0)
+        block = self._policy.block * 1000 if self.share <= 1 else 0
+        if block:
+            log.blocked_until = now + block
+            return self._refusal(block, blocked=False)
+        frees = log.frees(log.count + cost - requests)
         return self._refusal((now if frees is None else frees) + self._window - now, blocked=False)
 
     def forget(self, bucket: str) -> None:
@@ -116,7 +117,10 @@ class LocalWindows:
 
 
 class LocalQuotas:
-    """A policy's counts in the current day or month (UTC). `wall_clock` gives Unix seconds."""
+    """A policy's counts in the current day or month (UTC). `wall_clock` gives Unix seconds.
+
+    `share` is as that of LocalWindows.
+    """
 
     def __init__(
         self,
@@ -125,8 +129,8 @@ class LocalQuotas:
         buckets: int = BUCKETS,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        self.share = share
         self._policy = policy
-        self._requests = max(1, policy.requests // max(1, share))
         self._most = buckets
         self._wall_clock = wall_clock
         self._counts: OrderedDict[str, int] = OrderedDict()  # the quietest first
@@ -140,21 +144,21 @@ class LocalQuotas:
             self._ends = end_of_period(self._policy.window, now)
         used = self._counts.pop(bucket, 0)
         reset = max(1, math.ceil(self._ends - now))
-        admitted = used + cost <= self._requests
+        requests = max(1, self._policy.requests // max(1, self.share))
+        admitted = used + cost <= requests
         self._counts[bucket] = used + cost if admitted else used
         if len(self._counts) > self._most:
             self._counts.popitem(last=False)
         if not admitted:
             return Decision(self._policy, False, 0, reset, False, reset)
-        return Decision(self._policy, True, self._requests - used - cost, reset, False, 0)
+        return Decision(self._policy, True, requests - used - cost, reset, False, 0)
 
     def forget(self, bucket: str) -> None:
         self._counts.pop(bucket, None)
 
 
-def local_windows(policy: Policy, share: int) -> LocalWindows | LocalQuotas:
-    kind = LocalWindows if isinstance(policy.window, int) else LocalQuotas
-    return kind(policy, share)
+def local_windows(policy: Policy) -> LocalWindows | LocalQuotas:
+    return LocalWindows(policy) if isinstance(policy.window, int) else LocalQuotas(policy)
 
 
 def end_of_period(period: Window, now: float) -> float:

@@ -6,8 +6,8 @@ worker tells of an end at once, but the news may come after the client's next re
 asks once more after `GRACE_SECONDS` before it is refused. What is under way is told again every
 `RENEW_SECONDS`; of a worker that dies it counts for `LEASE_SECONDS` more.
 
-Without Redis, as `when_store_is_down` says: `local`: this worker's share of the limit; `allow`:
-everyone; `deny`: StoreUnavailable. All that is under way counts when Redis is back.
+Without Redis it decides as its caller says, or as it was made: `local`: this worker's share of the
+limit; `allow`: everyone; `deny`: StoreUnavailable. All that is under way counts when Redis is back.
 """
 
 import asyncio
@@ -18,8 +18,9 @@ from dataclasses import dataclass
 
 from gateway.errors import StoreUnavailable
 from gateway.limits.courier import Courier, Question
-from gateway.limits.limiter import EXCEEDED, WhenStoreIsDown
+from gateway.limits.limiter import EXCEEDED
 from gateway.limits.policy import Counts, Decision, Policy
+from gateway.sections import WhenStoreIsDown
 from gateway.store.redis import Store
 
 GRACE_SECONDS = 0.02
@@ -33,7 +34,7 @@ UNTOLD_KEPT = 10_000
 class Waiter:
     """A request that waits for Redis; `last`: the next answer is final."""
 
-    answer: asyncio.Future[Decision]
+    answer: asyncio.Future[Decision | None]
     last: bool
 
 
@@ -48,8 +49,8 @@ class SlotQuestion(Question):
 class Slots:
     """One policy whose window is `concurrent`, on one store, in one event loop.
 
-    Whoever is admitted by `admit` must be let go by `release`. `share` is how many workers divide
-    the limit among them while Redis is away.
+    Whoever is admitted by `admit` must be let go by `release`. `share` tells how many workers
+    divide the limit among them while Redis is away.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Slots:
         store: Store,
         when_store_is_down: WhenStoreIsDown = "local",
         *,
-        share: int = 1,
+        share: Callable[[], int] = lambda: 1,
         courier: Courier | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -67,7 +68,7 @@ class Slots:
         self.courier = courier or Courier(store, clock)
         self._store = store
         self._when_store_is_down = when_store_is_down
-        self._share = max(1, policy.requests // max(1, share))
+        self._share = share
         self._clock = clock
         self._key = store.key("limit", policy.name, "")
         self._worker = secrets.randbits(32)
@@ -79,20 +80,26 @@ class Slots:
         self._untold: set[str] = set()
         self._renew_at = 0.0
 
-    async def admit(self, bucket: str) -> Decision:
-        """Take a slot, if there is one. Raises StoreUnavailable as `when_store_is_down` says."""
-        if not self._store.available:
-            return self._decide_without_store(bucket)
+    async def admit(self, bucket: str, mode: WhenStoreIsDown | None = None) -> Decision:
+        """Take a slot, if there is one. Raises StoreUnavailable when Redis is away, for `deny`."""
+        decision = await self._ask(bucket) if self._store.takes_writes else None
+        if decision is None:
+            decision = self._decide_without_store(bucket, mode or self._when_store_is_down)
+        return decision
+
+    async def _ask(self, bucket: str) -> Decision | None:
         if self._held.get(bucket, 0) >= self.policy.requests:
             return self._refuse()
-        answer: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Decision | None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(bucket, []).append(Waiter(answer, last=False))
         self.courier.depart(self)
         try:
             return await answer
         except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled() and answer.result().admitted:
-                self.release(bucket)
+            if answer.done() and not answer.cancelled():
+                decision = answer.result()
+                if decision is not None and decision.admitted:
+                    self.release(bucket)
             raise
 
     def release(self, bucket: str) -> None:
@@ -102,7 +109,7 @@ class Slots:
             self._held[bucket] = held
         else:
             del self._held[bucket]
-        if self._store.available:
+        if self._store.takes_writes:
             self._ended.add(bucket)
             self.courier.depart(self)
         else:
@@ -129,14 +136,15 @@ class Slots:
         self.counts.refused += 1
         return Decision(self.policy, False, 0, 0, False, RETRY_AFTER_SECONDS)
 
-    def _decide_without_store(self, bucket: str) -> Decision:
-        if self._when_store_is_down == "deny":
-            raise StoreUnavailable
+    def _decide_without_store(self, bucket: str, mode: WhenStoreIsDown) -> Decision:
         self.counts.degraded += 1
+        if mode == "deny":
+            raise StoreUnavailable
         held = self._held.get(bucket, 0)
-        if self._when_store_is_down == "local" and held >= self._share:
+        share = max(1, self.policy.requests // max(1, self._share()))
+        if mode == "local" and held >= share:
             return self._refuse()
-        return self._admit(bucket, max(0, self._share - held - 1))
+        return self._admit(bucket, max(0, share - held - 1))
 
     # From here on: what the courier asks of it.
 
@@ -154,7 +162,7 @@ class Slots:
         renews = now >= self._renew_at
         if renews:
             self._renew_at = now + RENEW_SECONDS
-        if not self._store.available and not self._waiting:
+        if not self._store.takes_writes and not self._waiting:
             return []
         buckets = dict.fromkeys([*self._waiting, *self._ended])
         if renews:
@@ -202,10 +210,7 @@ class Slots:
         self._tell_later(question.bucket)
         for waiter in question.waiters:
             if not waiter.answer.done():
-                try:
-                    waiter.answer.set_result(self._decide_without_store(question.bucket))
-                except StoreUnavailable as error:
-                    waiter.answer.set_exception(error)
+                waiter.answer.set_result(None)
 
     def ask_again(self) -> None:
         again, self._again = self._again, {}

@@ -61,6 +61,7 @@ class Sourced(StrEnum):
     SOCKETS = "gateway_sockets"  # (route)
     SOCKETS_ENDED = "gateway_sockets_ended_total"  # (reason)
     STORE_UP = "gateway_store_up"  # ()
+    DEGRADED = "gateway_degraded"  # (what)
     WORKERS_LIVE = "gateway_workers_live"  # ()
     RELOADED = "gateway_config_last_reload_successful"  # ()
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
@@ -216,6 +217,13 @@ class Metrics:
                 "1 when every worker reaches the store, else 0.",
                 registry=registry,
                 multiprocess_mode="livemin",
+            ),
+            Sourced.DEGRADED: Gauge(
+                Sourced.DEGRADED.value,
+                "Workers that decide on limits, or on keys, without Redis.",
+                ("what",),
+                registry=registry,
+                multiprocess_mode="livesum",
             ),
             Sourced.WORKERS_LIVE: Gauge(
                 Sourced.WORKERS_LIVE.value,

@@ -19,7 +19,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from gateway.errors import ConfigurationError
 from gateway.store.changes import Changes
@@ -44,8 +44,9 @@ async def check_layout(ask: Callable[..., Awaitable[Any]], version_key: str, whe
     """Raises NewerLayoutError. Data without a version gets ours."""
     version = await ask("GET", version_key)
     if version is None:
-        await ask("SET", version_key, LAYOUT, "NX")
-        version = await ask("GET", version_key)
+        with contextlib.suppress(ResponseError):  # it may take no writes: use it all the same
+            await ask("SET", version_key, LAYOUT, "NX")
+        version = await ask("GET", version_key) or LAYOUT
     if not str(version).isdecimal() or int(version) > LAYOUT:
         raise NewerLayoutError(
             f"Redis at {where}: {version_key} says that the data has another "
@@ -71,6 +72,7 @@ class Channel:
         self._where = where
         self._heard_at = changes.clock()
         self._told: str | None = None  # the last state that was logged
+        self._renewing = False
         self._task: asyncio.Task[None] | None = None
         self._tried: asyncio.Future[None] | None = None
 
@@ -95,6 +97,12 @@ class Channel:
         if self._changes.up:
             self._changes.went_down(self._heard_at)
 
+    def renew(self) -> None:
+        """Connect anew: what is connected now may no longer be where the data is written."""
+        if self._changes.up:
+            self._changes.went_down(self._heard_at)
+            self._renewing = True
+
     async def _run(self, connect_seconds: float) -> None:
         while True:
             connection = self._pool.make_connection()
@@ -103,6 +111,7 @@ class Channel:
                     await self._open(connection)
                 self._came_up()
                 await self._hear(connection)
+                continue
             except NewerLayoutError as error:
                 self.refused = True
                 self._went_down(error)
@@ -135,12 +144,13 @@ class Channel:
         await ask("SUBSCRIBE", INVALIDATIONS)
 
     async def _hear(self, connection: Connection) -> None:
-        """Pass the news on until the connection breaks or goes silent. Always raises."""
+        """Pass the news on until it is time to renew. Raises when the connection breaks."""
         clock = self._changes.clock
         silent_ticks = 0
         pinged_at: float | None = None  # without an answer yet
         ping_at = clock()
-        while True:
+        self._renewing = False
+        while not self._renewing:
             if pinged_at is None and clock() >= ping_at:
                 pinged_at = clock()
                 await connection.send_command("PING", check_health=False)

@@ -4,8 +4,9 @@
 
 Rules: `open` never fails because Redis is away: the gateway starts degraded, says so in the log,
 and is as before within about a second of Redis's return. Every call stands in `guard()`: it takes
-`timeout` seconds at most, and whatever goes wrong in it is a StoreUnavailable. There are no
-retries: a call that was cut off may have been carried out, and its caller knows best what then.
+`timeout` seconds at most, and whatever goes wrong in it is a StoreUnavailable. While Redis doesn't
+answer (`standing.py`) it is one at once. There are no retries: a call that was cut off may have
+been carried out, and its caller knows best what then.
 """
 
 import asyncio
@@ -16,9 +17,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.errors import ConfigurationError, StoreUnavailable
 from gateway.sections import StoreSettings
@@ -28,6 +27,7 @@ from gateway.store.channels import Channels
 from gateway.store.cluster import ClusterClient
 from gateway.store.patience import Patience
 from gateway.store.script import PooledScript, Script
+from gateway.store.standing import Meaning, Standing, meaning
 from gateway.store.topology import Client, client_for, where
 
 logger = logging.getLogger("gateway.store")
@@ -56,6 +56,9 @@ class Store:
         self.errors = 0  # calls that failed or took too long, since the start
         self._channel = channel
         self._cluster = client if isinstance(client, ClusterClient) else None
+        self._standing = None  # of a cluster: each of its nodes has its own
+        if isinstance(channel, Channel):
+            self._standing = Standing(changes, self._probe, channel.renew)
 
     @classmethod
     async def open(
@@ -104,8 +107,19 @@ class Store:
 
     @property
     def available(self) -> bool:
-        """Did Redis answer when last heard of, about a second ago at most?"""
-        return self.changes.up
+        """Did Redis answer when last asked, about a second ago at most?"""
+        return self.changes.up and (self._standing is None or self._standing.answers)
+
+    @property
+    def takes_writes(self) -> bool:
+        """Is it available, and has it refused no write since it last took one?"""
+        return self.available and (self._standing is None or self._standing.refusal is None)
+
+    @property
+    def trouble(self) -> str:
+        """What keeps it from taking writes, in a word or two."""
+        refusal = None if self._standing is None else self._standing.refusal
+        return refusal if refusal and self.available else "no answer"
 
     @property
     def spread(self) -> bool:
@@ -122,14 +136,16 @@ class Store:
         if self._channel is not None and self._channel.refused:
             self.errors += 1
             raise StoreUnavailable
+        if self._standing is not None and not self._standing.answers:
+            raise StoreUnavailable
         try:
             async with Patience(self.timeout_seconds):
                 yield
         except (RedisError, OSError, TimeoutError) as error:
             self.errors += 1
-            if not isinstance(error, (RedisConnectionError, RedisTimeoutError, OSError)):
-                # Redis is there and refused: our mistake, or data of another type. An unknown
-                # command is answered with its arguments, which are nobody's business.
+            means = meaning(error) if self._standing is None else self._standing.failed(error)
+            if means is Meaning.MISTAKE:
+                # An unknown command is answered with its arguments, which are nobody's business.
                 said = str(error).partition(", with args")[0]
                 logger.error("Redis refused a command: %s: %s", type(error).__name__, said)
             raise StoreUnavailable from error
@@ -175,7 +191,7 @@ class Store:
                 raise failed[0]
         for error in failed:
             self.errors += 1
-            if not isinstance(error, (RedisConnectionError, OSError)):
+            if meaning(error) is Meaning.MISTAKE:
                 logger.error("Redis refused one call of several: %s", type(error).__name__)
         return [None if isinstance(answer, Exception) else answer for answer in answers]
 
@@ -241,7 +257,9 @@ class Store:
                 pipeline.hgetall(key)
             answers = await pipeline.execute(raise_on_error=False)
             for answer in answers:
-                if isinstance(answer, (RedisConnectionError, OSError)):
+                if isinstance(answer, OSError) or (
+                    isinstance(answer, RedisError) and meaning(answer) is not Meaning.MISTAKE
+                ):
                     raise answer
         hashes: list[dict[str, str] | None] = []
         for answer in answers:
@@ -271,7 +289,14 @@ class Store:
                 if keys:
                     yield keys
 
+    async def _probe(self) -> None:
+        async with Patience(self.timeout_seconds):
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+            await self.client.set(self.key("version"), LAYOUT, nx=True)
+
     async def close(self) -> None:
+        if self._standing is not None:
+            await self._standing.close()
         if self._channel is not None:
             await self._channel.close()
         await self.client.aclose()

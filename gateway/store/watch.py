@@ -71,6 +71,7 @@ class Watched(Generic[T]):
     ) -> None:
         self.hits = 0
         self.misses = 0
+        self.without_store = 0  # answered by copies that may be stale, or not at all
         self._changes = changes
         self._read = read
         self._parse = parse
@@ -95,6 +96,7 @@ class Watched(Generic[T]):
         if value is not None and (is_current or self._good_while_down()):
             self._copies.move_to_end(name)
             self.hits += 1
+            self.without_store += not self._changes.up
             return value
         if is_current and name in self._absent:
             self._absent.move_to_end(name)
@@ -149,7 +151,7 @@ class Watched(Generic[T]):
                     self._keep(fetch, value)
                     fetch.answer(value)
         except StoreUnavailable:
-            pass
+            self.without_store += sum(len(fetch.waiters) for fetch in fetches)
         except Exception:
             logger.exception("an answer of the store could not be read")
         finally:

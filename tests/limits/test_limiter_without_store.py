@@ -51,9 +51,12 @@ async def test_local_keeps_the_limit_in_this_worker_and_redis_takes_over_again(
 
 
 async def test_local_divides_the_limit_among_the_workers(own_store, redis_process):
-    limiter = Limiter(IP, own_store, "local", share=4)
+    workers = [4]
+    limiter = Limiter(IP, own_store, "local", share=lambda: workers[0])
     redis_process.kill()
     assert await admitted(limiter, 30) == 25
+    workers[0] = 2
+    assert await admitted(limiter, 30) == 25, "of 50, now that there are fewer"
 
 
 async def test_local_keeps_refusing_whom_redis_had_blocked(own_store, redis_process):

@@ -138,7 +138,7 @@ async def test_without_redis_it_is_as_the_settings_say_and_all_counts_when_it_is
     redis_process, mode, more
 ):
     store = await Store.open(StoreSettings(url=redis_process.url, timeout=2.0))
-    worker, other = Slots(TEN, store, mode, share=2), Slots(TEN, store)
+    worker, other = Slots(TEN, store, mode, share=lambda: 2), Slots(TEN, store)
     assert await take(worker, 2) == 2
     redis_process.kill()
     await eventually(lambda: not store.available)
