@@ -106,8 +106,9 @@ async def use_everything(context: Context) -> None:
     await context.rotation.judge()
     await do("keys.usage", id=rotated["id"])
     await do("keys.revoke", id=rotated["id"])
-    exported = [line async for line in Transfer(context.store, context.users).export()]
-    tallies = [tally async for tally in Transfer(context.store, context.users).take(exported)]
+    transfer = Transfer(context.store, context.users, context.settings.plans)
+    exported = [line async for line in transfer.export()]
+    tallies = [tally async for tally in transfer.take(exported)]
     assert (tallies[-1].same, len(await do("keys.list"))) == (2, 2)
     await do("plans.set", user=42, plan="standard", until="2099-01-01")
     await do("plans.set", user=42, plan="standard")
