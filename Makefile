@@ -52,7 +52,7 @@ bench-limits: install ## what the limits cost, in speed and in Redis; two cores,
 test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" goes to pytest
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 conformance: install ## the conformance rows through nginx, HAProxy and Caddy too; writes RESULTS.md
 	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx

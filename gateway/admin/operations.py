@@ -22,6 +22,7 @@ from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
 from gateway.store.barrier import Barriers
 from gateway.store.keys import Keys
+from gateway.store.ledger import DAY_SECONDS
 from gateway.store.plans import Plans
 from gateway.store.redis import Store
 from gateway.store.rotation import NotRotatable, Rotation
@@ -185,6 +186,10 @@ async def rotate_key(
             raise Refused("when_silent needs to know of uses: set ledger.enabled")
         if when_silent >= overlap:
             raise BadArgument("when_silent must be shorter than overlap, which ends the key anyway")
+        if when_silent >= context.settings.ledger.keep_days * DAY_SECONDS:
+            raise BadArgument(
+                "when_silent must be shorter than ledger.keep_days: uses are forgotten"
+            )
     try:
         old, new, key = await context.rotation.rotate(id, overlap, when_silent)
     except LookupError:

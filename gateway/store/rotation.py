@@ -7,7 +7,9 @@ that long, at the earliest that long after the rotation.
 
 Rules of silence:
 - It is judged by the last use that any worker has written to the ledger, on Redis's clock, and
-  what it leads to is a `revoked_at` in the record: all workers hear of it as of any revocation.
+  what it leads to is a `revoked_at` in the record: all workers hear of it as of any revocation. It
+  is written only if no use was written meanwhile (in a cluster, where the two may lie on different
+  servers, one in the milliseconds between comes too late).
 - Uses reach Redis a moment late. So a key is given SLACK_SECONDS more; and a worker judges nobody
   until it could write its own uses for that long: after an outage, all write first. A use that
   reaches Redis later than that comes too late.
@@ -22,8 +24,10 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from gateway.errors import StoreUnavailable
 from gateway.store.keys import KeyRecord, Keys, UnknownKeyError, digest, new_id, new_key
@@ -67,24 +71,30 @@ class Rotation:
     ) -> tuple[KeyRecord, KeyRecord, str]:
         """The old key's record, the new one's, and the new key's plaintext. Times in seconds.
 
-        Raises UnknownKeyError, NotRotatable.
+        Raises UnknownKeyError, NotRotatable. A new key whose answer got lost is no obstacle once it
+        is revoked: then the old one can be rotated again.
         """
         for _ in range(ATTEMPTS):
             name, fields = await self._record(key_id)
             now = self._clock()
-            _check(await self._keys.show(key_id), now)
+            old = await self._keys.show(key_id)
+            await self._check(old, now)
             key = new_key()
             new = {field: value for field, value in fields.items() if field not in OWN_FIELDS}
             new |= {"id": new_id(), "created_at": iso_utc(now)}
             change = {"replaced_by": new["id"], "retires_at": iso_utc(now + overlap)}
             if silent_for is not None:
                 change["silent_for"] = str(silent_for)
-            # The new one first: whatever breaks off in between, the old one goes on.
+            # The new one first: whatever breaks off in between, the old one goes on. After the
+            # change nothing is asked any more: the new key's plaintext is nowhere but here.
             await self._write(digest(key), new)
+            if silent_for is not None:
+                await expect_silence(self._store, {key_id: silent_for}, anew=True)
             if await self._replace(name, fields, change):
-                if silent_for is not None:
-                    await expect_silence(self._store, {key_id: silent_for})
-                return await self._keys.show(key_id), await self._keys.show(new["id"]), key
+                own: dict[str, Any] = dict.fromkeys(OWN_FIELDS)
+                own |= {"id": new["id"], "created_at": new["created_at"]}
+                said: dict[str, Any] = {**change, "silent_for": silent_for}
+                return replace(old, **said), replace(old, **own), key
             await self._remove(digest(key), new["id"])
         raise StoreUnavailable
 
@@ -122,8 +132,9 @@ class Rotation:
             async with self._store.guard():
                 await self._store.client.zrem(self._retiring, key_id)
             return
+        used = self._store.key("used", key_id)
         async with self._store.guard():
-            now_ms, silent_ms = await self._silence(keys=[self._store.key("used", key_id)])
+            now_ms, silent_ms, last_used = await self._silence(keys=[used])
         needed_ms = (record.silent_for + SLACK_SECONDS) * 1000
         if 0 <= silent_ms < needed_ms:
             async with self._store.guard():
@@ -132,7 +143,10 @@ class Rotation:
         elif due_ms <= now_ms:
             name, _ = await self._record(key_id)
             async with self._store.guard():
-                retired = await self._retire(keys=[name], args=[key_id, iso_utc(self._clock())])
+                retired = await self._retire(
+                    keys=[name] if self._store.spread else [name, used],
+                    args=[key_id, iso_utc(self._clock()), last_used],
+                )
             self._store.changed(name)
             if retired:
                 logger.info("key %s is replaced and fell silent: it retires", key_id)
@@ -164,6 +178,20 @@ class Rotation:
             await self._store.client.delete(self._store.key("keyid", key_id))
         self._store.changed(name)
 
+    async def _check(self, old: KeyRecord, now: float) -> None:
+        if old.replaced_by is not None and await self._stands(old.replaced_by):
+            raise NotRotatable(
+                f"it has been replaced by {old.replaced_by}: rotate that one, or revoke it first"
+            )
+        if not old.is_valid(now):
+            raise NotRotatable("it is revoked or expired, or has retired: issue a new one")
+
+    async def _stands(self, key_id: str) -> bool:
+        try:
+            return (await self._keys.show(key_id)).revoked_at is None
+        except UnknownKeyError:
+            return False
+
     async def _replace(
         self, name: str, fields: Mapping[str, str], change: Mapping[str, str]
     ) -> bool:
@@ -177,19 +205,12 @@ class Rotation:
         return bool(done)
 
 
-async def expect_silence(store: Store, silences: Mapping[str, int]) -> None:
+async def expect_silence(store: Store, silences: Mapping[str, int], *, anew: bool = False) -> None:
     """Have keys judged, by their ids, once they may have been silent for so many seconds from now.
 
-    Raises StoreUnavailable.
+    `anew`: also those that are to be judged already. Raises StoreUnavailable.
     """
     async with store.guard():
         now, _ = await store.client.time()
         due = {key: (now + seconds + SLACK_SECONDS) * 1000 for key, seconds in silences.items()}
-        await store.client.zadd(store.key(RETIRING), due, nx=True)
-
-
-def _check(record: KeyRecord, now: float) -> None:
-    if record.replaced_by is not None:
-        raise NotRotatable(f"it has been replaced by {record.replaced_by}: rotate that one")
-    if not record.is_valid(now):
-        raise NotRotatable("it is revoked or expired: issue a new one")
+        await store.client.zadd(store.key(RETIRING), due, nx=not anew)

@@ -70,14 +70,20 @@ class Usage:
 
 
 class KeyUsage:
-    """GET /api-key/usage, for whoever holds the key that it was asked with."""
+    """GET /api-key/usage, for whoever holds the key that it was asked with.
+
+    From where it was used last is not told: who has stolen a key need not learn its owner's
+    address. The answer is of the key, not of the path: no cache may keep it.
+    """
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage
 
     async def respond(self, exchange: Exchange) -> Answer:
         assert exchange.key_id is not None, "the route asks for a key"
-        return json_answer(200, await self._usage.of(exchange.key_id, HOLDERS_DAYS))
+        usage = await self._usage.of(exchange.key_id, HOLDERS_DAYS)
+        del usage["last_used_from"]
+        return json_answer(200, usage, (("Cache-Control", "no-store"),))
 
 
 def _counts() -> Counts:

@@ -83,6 +83,16 @@ async def test_an_issued_key_is_the_one_that_requests_find(context):
     assert found.id == issued["id"]
 
 
+async def test_a_silence_longer_than_the_ledger_remembers_is_refused(store):
+    settings = load_settings(None, ENVIRON)
+    ledger = settings.ledger.model_copy(update={"keep_days": 1})
+    context = context_on(store, settings.model_copy(update={"ledger": ledger}))
+    issued = await run(context, "keys.issue", user=42, name="laptop")
+    with pytest.raises(BadArgument, match="keep_days"):
+        await run(context, "keys.rotate", id=issued["id"], overlap="7d", when_silent="24h")
+    assert len(await run(context, "keys.list")) == 1
+
+
 async def test_the_key_itself_is_in_no_later_answer(context):
     issued = await run(context, "keys.issue", user=42, name="laptop")
     later = [

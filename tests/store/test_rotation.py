@@ -117,6 +117,61 @@ async def test_a_key_is_rotated_once_and_then_its_successor_is(rotation, keys, s
     assert len(await keys.list()) == 3
 
 
+@pytest.mark.parametrize("fate", ["revoked", "gone"])
+async def test_a_key_whose_successor_got_lost_is_rotated_again(rotation, keys, fate):
+    first, _ = await keys.issue(42)
+    _, lost, lost_key = await rotation.rotate(first.id, 2 * DAY)
+    if fate == "revoked":
+        await keys.revoke(lost.id)
+    else:
+        await rotation._remove(digest(lost_key), lost.id)
+    old, new, _ = await rotation.rotate(first.id, DAY, 3600)
+    assert (old.replaced_by, old.silent_for) == (new.id, 3600)
+
+
+async def test_what_is_said_of_both_keys_is_what_redis_holds(rotation, keys):
+    first, _ = await keys.issue(42, "laptop", allow="10.0.0.0/8")
+    old, new, _ = await rotation.rotate(first.id, DAY, 3600)
+    assert old == await keys.show(first.id)
+    assert new == await keys.show(new.id)
+
+
+async def test_once_a_key_is_replaced_its_successor_is_told_whatever_redis_does(
+    rotation, keys, store, monkeypatch
+):
+    first, _ = await keys.issue(42)
+    replaced = rotation._replace
+
+    async def and_away(name, fields, change):
+        done = await replaced(name, fields, change)
+        monkeypatch.setattr(store, "guard", None)  # nothing more can be asked
+        return done
+
+    monkeypatch.setattr(rotation, "_replace", and_away)
+    _, new, key = await rotation.rotate(first.id, DAY, 3600)
+    monkeypatch.undo()
+    assert (await keys.find(digest(key))).id == new.id
+
+
+async def test_a_use_that_is_told_amid_the_judging_keeps_the_key(redis_url, rotation, keys, store):
+    first, _ = await keys.issue(42)
+    await rotation.rotate(first.id, 7 * DAY, 3600)
+    await rotated_ago(store, first.id, 2 * DAY)
+    await used(store, first.id, DAY)
+    retire = rotation._retire
+
+    async def late(keys, args):
+        await used(store, first.id, 0)
+        return await retire(keys=keys, args=args)
+
+    rotation._retire = late
+    await rotation.judge()
+    assert (await keys.show(first.id)).revoked_at is None
+    rotation._retire = retire
+    await rotation.judge()
+    assert (await keys.show(first.id)).revoked_at is None
+
+
 async def test_a_key_that_is_no_more_is_not_rotated(rotation, keys, clock):
     revoked, _ = await keys.issue(42)
     await keys.revoke(revoked.id)

@@ -53,9 +53,11 @@ def issue(number: int, write: Write) -> list[str]:
 
 
 @contextmanager
-def gateway_on(url: str, folder: Path, backend: RawBackend) -> Iterator[GatewayProcess]:
+def gateway_on(
+    url: str, folder: Path, backend: RawBackend, **environ: str
+) -> Iterator[GatewayProcess]:
     routes = {**ROUTES, "upstreams": upstream(f"http://127.0.0.1:{backend.port}")}
-    environ = {"GATEWAY_STORE__URL": url, "GATEWAY_LISTEN__WORKERS": "2"}
+    environ |= {"GATEWAY_STORE__URL": url, "GATEWAY_LISTEN__WORKERS": "2"}
     with GatewayProcess(folder, routes=routes, config=SETTINGS, environ=environ) as gateway:
         gateway.start(workers=2)
         yield gateway
