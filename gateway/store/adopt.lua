@@ -13,11 +13,8 @@ local function adopt(key, first, last)
     redis.call('HSET', key, unpack(ARGV, first, last))
     return 'new'
   end
-  if redis.call('TYPE', key).ok ~= 'hash' then
-    return 'other'
-  end
   for at = first, first + 2, 2 do
-    if redis.call('HGET', key, ARGV[at]) ~= ARGV[at + 1] then
+    if redis.pcall('HGET', key, ARGV[at]) ~= ARGV[at + 1] then
       return 'other'
     end
   end

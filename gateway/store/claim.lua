@@ -6,9 +6,9 @@
 
 local outcomes = {}
 for number, id in ipairs(KEYS) do
-  if redis.call('SETNX', id, ARGV[number]) == 1 then
+  if redis.call('SET', id, ARGV[number], 'NX') then
     outcomes[number] = 'claimed'
-  elseif redis.call('TYPE', id).ok == 'string' and redis.call('GET', id) == ARGV[number] then
+  elseif redis.pcall('GET', id) == ARGV[number] then
     outcomes[number] = 'same'
   else
     outcomes[number] = 'other'

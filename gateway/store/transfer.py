@@ -7,7 +7,7 @@ unless the file is said to go before it. A user who is unknown is created, with 
 line; whoever is known keeps theirs.
 
 The same file again changes nothing. One whose import did not come to its end goes on where it was:
-`gw:import:{sha256 of the first batch}` is a set with the sha256 of each batch that is done, for a
+`gw:import:{sha256 of the first batch}` is a hash with the sha256 of each batch that is done, for a
 day; batches with a bad line aren't, so that it is told again.
 """
 
@@ -98,7 +98,7 @@ class Transfer:
             if name is None:
                 name = self._store.key("import", digest)
                 async with self._store.guard():
-                    done = await self._store.client.smembers(name)
+                    done = set(await self._store.client.hgetall(name))
             tally.lines = batch[-1][0]
             if digest in done:
                 tally.done_before += len(batch)
@@ -120,8 +120,8 @@ class Transfer:
     async def _note(self, name: str, digest: str) -> None:
         async with self._store.guard():
             pipeline = self._store.client.pipeline(transaction=True)
-            pipeline.sadd(name, digest)
-            pipeline.expire(name, DONE_SECONDS)
+            pipeline.hset(name, digest, "1")
+            pipeline.pexpire(name, DONE_SECONDS * 1000)
             await pipeline.execute()
 
     async def _take_batch(self, batch: Sequence[tuple[int, str]], tally: Tally) -> None:

@@ -294,6 +294,11 @@ async def begin(transfer: Transfer, lines: list[str]) -> None:
         break
 
 
+async def notes(store: Store) -> list[str]:
+    """Where it stands what is done."""
+    return [name async for names in store.scan("gw:import:*") for name in names]
+
+
 async def test_who_was_interrupted_goes_on_where_it_was(transfer, keys, users, store):
     lines = keys_in_a_file(2 * LINES_A_BATCH)
     await begin(transfer, lines)
@@ -302,12 +307,12 @@ async def test_who_was_interrupted_goes_on_where_it_was(transfer, keys, users, s
     assert outcomes(tally) == {"done_before": LINES_A_BATCH, "new": LINES_A_BATCH}
     assert len(await keys.list()) == 2 * LINES_A_BATCH
     assert outcomes(await take(transfer, *lines)) == {"same": 2 * LINES_A_BATCH}
-    assert [name async for some in store.scan("gw:import:*") for name in some] == []
+    assert await notes(store) == []
 
 
 async def test_what_was_taken_for_done_is_known_for_a_day(transfer, store):
     await begin(transfer, keys_in_a_file(2 * LINES_A_BATCH))
-    (name,) = [name async for some in store.scan("gw:import:*") for name in some]
+    (name,) = await notes(store)
     assert 86_000 < await store.client.ttl(name) <= 86_400
 
 
