@@ -222,6 +222,7 @@ async def test_a_batch_that_is_sent_again_counts_once(ledger, usage, clock):
         await ledger.flush()
     ledger._count = call
     count(ledger, clock)
+    await eventually(lambda: ledger._store.available)
     await ledger.flush()
     assert len(lost) == 1
     assert await total(usage) == 2
