@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from backend_process import say
-from conftest import NO_LIMIT, Stage
+from faulty_stage import NO_LIMIT, Stage
 from gateway_process import GatewayProcess, until
 from harness import route, upstream
 

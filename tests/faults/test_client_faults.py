@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from backend_process import say
-from conftest import Stage
+from faulty_stage import Stage
 from resident import most_in_socket_buffers, resident_bytes_of
 
 GONE = (499, "client_gone", "client")

@@ -14,7 +14,7 @@ from typing import Self
 
 import pytest
 from backend_process import BackendProcess, say
-from conftest import NO_LIMIT, Stage
+from faulty_stage import NO_LIMIT, Stage
 from gateway_process import GatewayProcess, until
 from harness import route, upstream
 from raw_client import RawClient
