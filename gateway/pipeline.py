@@ -13,11 +13,8 @@ import random
 import re
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from time import monotonic
 from typing import Protocol
-
-from aiohttp import HttpVersion10, HttpVersion11
 
 from gateway.auth.base import Authenticator
 from gateway.auth.public import Public
@@ -50,6 +47,7 @@ from gateway.routing import RouteTable
 from gateway.sections import WhenStoreIsDown
 from gateway.store.ledger import Ledger
 from gateway.store.redis import Store
+from gateway.wellformed import check_head
 
 logger = logging.getLogger("gateway.pipeline")
 
@@ -59,16 +57,9 @@ UNDER_WAY = "请求过于频繁。{subject}最多允许 {requests} 个并发请�
 SUBJECTS = {"ip": "每个 IP ", "user": "每个用户", "key": "每个密钥", "route": "此接口"}
 BLOCKED = "IP {ip} 已被暂时封锁。请求过于频繁,请稍后再试。"
 CLIENT_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
-# RFC 3986 §3.2.2: a name, an IPv4 address, or an IPv6 one in brackets; then a port.
-# An escape in a name stands for no control character.
-HOST = re.compile(
-    r"(?:(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[2-9A-Fa-f][0-9A-Fa-f])++|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?"
-).fullmatch
 # What a route takes that names no methods, and `OPTIONS *` says of the server as a whole.
 ALL_METHODS = "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 SERVER_OPTIONS = "server-options"
-LONGEST_HOST = 261  # characters: a name of 255 (RFC 1035 §2.3.4), and a port
-LONGEST_LENGTH = 19  # digits; Python does not read thousands, and llhttp allows leading zeros
 
 
 class Responder(Protocol):
@@ -229,6 +220,8 @@ class Gateway:
 
         The first limit is judged before the route is known; then it is looked for here, too.
         """
+        if isinstance(exchange.route, Route):
+            return exchange.route.when_store_is_down
         try:
             check_head(exchange)
             return self.find(exchange).when_store_is_down
@@ -286,48 +279,6 @@ def check_network(exchange: Exchange, access: AccessList | None) -> None:
     """Refuse an address that the lists of networks don't let in."""
     if access is not None and not access.admits(exchange.client_ip):
         raise Forbidden("Forbidden", reason="network_denied")
-
-
-def check_head(exchange: Exchange) -> None:
-    """Refuse what aiohttp's parser lets through and two servers could read differently.
-
-    RFC 9112 §2.3 (versions), §3.2 (one valid Host, no fragment), §6.1 (transfer codings).
-    """
-    message = exchange.message
-    version = message.version
-    if version is not HttpVersion11 and version not in (HttpVersion10, HttpVersion11):
-        raise BadRequest("Unsupported HTTP version", reason="bad_version")
-    if "#" in message.path:
-        raise BadRequest("Invalid path", reason="bad_path")
-    headers = message.headers
-    hosts = headers.getall("Host", ())
-    if len(hosts) > 1 or (not hosts and version == HttpVersion11):
-        raise BadRequest("One Host header is required", reason="bad_host")
-    if (hosts and not _valid_host(hosts[0])) or (exchange.host and not _valid_host(exchange.host)):
-        raise BadRequest("Invalid Host header", reason="bad_host")
-    if len(headers.get("Content-Length", "")) > LONGEST_LENGTH:
-        raise BadRequest("Invalid Content-Length", reason="bad_framing")
-    if message.chunked or "Transfer-Encoding" in headers:
-        codings = headers.getall("Transfer-Encoding", ())
-        if [coding.lower() for coding in codings] != ["chunked"] or version == HttpVersion10:
-            raise BadRequest("Invalid Transfer-Encoding", reason="bad_transfer_encoding")
-        if "Content-Length" in headers:
-            raise BadRequest("Both Content-Length and Transfer-Encoding", reason="bad_framing")
-    if message.method == "CONNECT":  # no tunnels to anywhere (RFC 9110 §9.3.6)
-        raise BadRequest("Unsupported method", reason="bad_method")
-    if "Expect" in headers:  # any other than this is dropped, as the field is (RFC 9110 §10.1.1)
-        asked = ",".join(headers.getall("Expect")).lower().split(",")
-        wants = "100-continue" in map(str.strip, asked)
-        exchange.wants_continue = wants and version == HttpVersion11
-
-
-def _valid_host(host: str) -> bool:
-    return len(host) <= LONGEST_HOST and _well_formed_host(host)
-
-
-@lru_cache(maxsize=4096)
-def _well_formed_host(host: str) -> bool:
-    return HOST(host) is not None
 
 
 async def server_options(_exchange: Exchange) -> Answer:

@@ -33,7 +33,7 @@ LAYERS = (
     ("identity", "vault"),
     ("proxy",),
     ("limits",),
-    ("store", "observe"),
+    ("store", "observe", "wellformed"),
     ("control", "exchange"),
     ("routefile", "tls"),
     ("jsonbody", "routechecks"),
