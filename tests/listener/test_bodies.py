@@ -229,17 +229,17 @@ async def test_a_client_that_leaves_while_its_limit_is_asked_for_never_reaches_a
     async with gateway_before(backend, tmp_path) as gateway:
         limiter = gateway.parts.limiter
         asked, go_on = asyncio.Event(), asyncio.Event()
-        admit = limiter.admit
+        ask = limiter.ask
 
-        async def slowly(bucket: str) -> Any:
+        async def slowly(bucket: str, cost: int) -> Any:
             asked.set()
             await go_on.wait()
-            return await admit(bucket)
+            return await ask(bucket, cost)
 
-        monkeypatch.setattr(limiter, "admit", slowly)
+        monkeypatch.setattr(limiter, "ask", slowly)
         _, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         writer.write(GET)
-        await asked.wait()
+        await eventually(asked.is_set)
         writer.transport.abort()
         await eventually(lambda: not gateway.listener.census.total)
         go_on.set()
