@@ -75,6 +75,7 @@ class Driver:
         addresses = ClientAddresses(ClientIpSettings())
         drops = request_drops(pass_credentials=False, takes_authorization=False, sets=())
         pool: Any = None
+        store: Any = None  # no route asks it
         self._forwarder = Forwarder(pool, addresses=addresses, drops=drops)
         self._carried: list[Carried] = []
         metrics = _metrics()
@@ -87,6 +88,8 @@ class Driver:
             routes={route.name: route},
             addresses=addresses,
             limits=(),
+            store=store,
+            when_store_is_down="local",
             exempt=frozenset(),
             metrics=metrics,
             access_log=AccessLog(LoggingSettings(access=False)),
