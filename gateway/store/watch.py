@@ -7,7 +7,8 @@ there have a room of their own, a tenth of that: whoever makes names up drives o
 
 Rules, while changes are heard (`changes.py`): a copy is true until its change is heard. What was
 read before a change was heard, and arrives after it, is handed to those who asked before, and not
-kept. A process that stood still asks Redis until it has heard what came meanwhile.
+kept. A process that stood still asks Redis until it has heard what came meanwhile; if there is no
+answer, the copy counts as one of the time below.
 
 While they are not heard: a copy stays good for `stale_for` seconds, but that a name was not there
 says nothing; anything else is asked of Redis each time, or is a StoreUnavailable. When changes are
@@ -103,7 +104,13 @@ class Watched(Generic[T]):
             self.hits += 1
             return None
         self.misses += 1
-        return await self._fetched(name)
+        try:
+            return await self._fetched(name)
+        except StoreUnavailable:
+            if value is None or self._copies.get(name) is not value or not self._good_unasked():
+                raise
+            self.without_store += 1
+            return value
 
     def changed(self, name: str) -> None:
         self._copies.pop(name, None)
@@ -120,6 +127,12 @@ class Watched(Generic[T]):
         if changes.up:
             return False
         return changes.clock() - changes.down_since < self._stale_for_seconds
+
+    def _good_unasked(self) -> bool:
+        changes = self._changes
+        if not changes.up:
+            return self._good_while_down()
+        return changes.clock() - changes.current_until < self._stale_for_seconds
 
     def _fetched(self, name: str) -> asyncio.Future[T | None]:
         loop = asyncio.get_running_loop()

@@ -309,6 +309,36 @@ async def test_who_stood_still_asks_redis_until_it_was_heard_again(bench: Bench)
     assert hit(bench.copies, "a") == "2"
 
 
+async def test_who_stood_still_and_gets_no_answer_goes_by_the_copy_for_a_while(bench: Bench):
+    bench.write("a", "1")
+    bench.changes.heard_all(bench.clock())
+    assert await bench.copies.get("a") == "1"
+    assert await bench.copies.get("b") is None
+    bench.redis.away = True
+    bench.clock.now += CURRENT_SECONDS + 299
+    assert await bench.copies.get("a") == "1"
+    with pytest.raises(StoreUnavailable):
+        await bench.copies.get("b")
+    bench.clock.now += 1
+    with pytest.raises(StoreUnavailable):
+        await bench.copies.get("a")
+
+
+async def test_a_copy_whose_change_is_heard_while_redis_is_asked_is_gone_for_good(bench: Bench):
+    bench.write("a", "1")
+    bench.changes.heard_all(bench.clock())
+    assert await bench.copies.get("a") == "1"
+    bench.clock.now += CURRENT_SECONDS
+    bench.redis.may_answer.clear()
+    asked = asyncio.create_task(bench.copies.get("a"))
+    await bench.asked()
+    bench.changes.changed("gw:key:a")
+    bench.redis.away = True
+    bench.redis.may_answer.set()
+    with pytest.raises(StoreUnavailable):
+        await asked
+
+
 async def test_what_is_told_while_changes_are_not_heard_makes_no_copy_current(bench: Bench):
     bench.write("a", "1")
     assert await bench.copies.get("a") == "1"

@@ -83,6 +83,16 @@ class Load:
         except ClientError:
             return 0
 
+    async def opens(self, key: str) -> None:
+        """Return when it does. Until a worker hears the new master it can't look the key up."""
+
+        async def is_open() -> bool:
+            status = await self.get("/plan", key=key)
+            assert status in (200, 503)
+            return status == 200
+
+        await eventually(is_open)
+
     async def repeat(self, kind: str, path: str, **how: Any) -> None:
         counts = self.answers[kind]
         while True:
