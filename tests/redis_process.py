@@ -5,6 +5,7 @@ Servers listen on 127.0.0.1 alone, on a free port; each is ended by its own id. 
 """
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -103,6 +104,7 @@ class RedisProcess:
         """Connections stay open and nothing answers: what a hung host looks like."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # it may run on for a while
         self._paused = True
 
     def resume(self) -> None:

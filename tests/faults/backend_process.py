@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -62,6 +63,7 @@ class BackendProcess:
         """It takes connections (the kernel does), and does nothing."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # it may run on for a while
         try:
             yield
         finally:
