@@ -19,7 +19,7 @@ from aiohttp import ClientError, ClientSession
 from backend import RawBackend
 from gateway_process import GatewayProcess
 from harness import route, upstream
-from redis_process import eventually
+from redis_process import RedisProcess, eventually
 
 from gateway.store.keys import digest, new_key
 
@@ -61,6 +61,24 @@ def gateway_on(
     with GatewayProcess(folder, routes=routes, config=SETTINGS, environ=environ) as gateway:
         gateway.start(workers=2)
         yield gateway
+
+
+@contextmanager
+def killed(server: RedisProcess) -> Iterator[None]:
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def hung(server: RedisProcess) -> Iterator[None]:
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()  # for some seconds it takes itself for the master
 
 
 @dataclass

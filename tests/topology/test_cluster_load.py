@@ -1,16 +1,15 @@
 """A gateway under load on a cluster of six nodes: slots move, masters die, hang and take turns."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from backend import backend_in_thread
 from clusters import Cluster, client_of, running
 from gateway_process import until
-from load import UNUSED_KEYS, Load, gateway_on, issue, under_load
+from load import UNUSED_KEYS, Load, gateway_on, hung, issue, killed, under_load
 from redis.crc import key_slot
-from redis_process import RedisProcess, eventually
+from redis_process import eventually
 
 from gateway.store.keys import digest
 
@@ -48,24 +47,6 @@ async def written_counts(cluster: Cluster, load: Load) -> None:
         return {await load.get("/plan", key=key) for key in keys} == {401}
 
     await eventually(all_revoked)
-
-
-@contextmanager
-def killed(server: RedisProcess) -> Iterator[None]:
-    server.kill()
-    try:
-        yield
-    finally:
-        server.start()
-
-
-@contextmanager
-def hung(server: RedisProcess) -> Iterator[None]:
-    server.pause()
-    try:
-        yield
-    finally:
-        server.resume()
 
 
 @pytest.mark.parametrize("gone", [hung, killed])

@@ -2,13 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from backend import backend_in_thread
 from gateway_process import GatewayProcess, until
-from load import UNUSED_KEYS, gateway_on, issue, under_load
+from load import UNUSED_KEYS, gateway_on, hung, issue, killed, under_load
 from redis_process import RedisProcess, eventually
 from sentinels import MASTER, Watch, watched
 
@@ -37,24 +36,6 @@ def write(server: RedisProcess, records: Mapping[str, Mapping[str, str]]) -> Non
         for name, fields in records.items():
             pipeline.hset(name, mapping=fields)
         pipeline.execute()
-
-
-@contextmanager
-def killed(server: RedisProcess) -> Iterator[None]:
-    server.kill()
-    try:
-        yield
-    finally:
-        server.start()
-
-
-@contextmanager
-def hung(server: RedisProcess) -> Iterator[None]:
-    server.pause()
-    try:
-        yield
-    finally:
-        server.resume()  # for some seconds it takes itself for the master
 
 
 def gateway_clients(server: RedisProcess, gateway: GatewayProcess) -> int:
