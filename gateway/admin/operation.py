@@ -1,4 +1,9 @@
-"""What an operation is, and what it runs on."""
+"""What a command is made of: an operation, and the context of stores that it works on.
+
+Outcomes: a result; `Refused` (with `BadArgument`, the caller's mistake, as one kind of it); or a
+`GatewayError` when something that must be asked could not be asked. No message repeats what was
+given: it could be a secret in the wrong place.
+"""
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

@@ -1,13 +1,9 @@
 """Every command on keys, plans, users and blocks, as functions on the stores.
 
-`OPERATIONS` names them, and those of files beside this one (`operation.py` says what one is). The
-command line runs them on the store itself; where the store is in the memory of a running gateway,
-the admin API runs the very same there. Each takes plain JSON values and returns plain JSON values,
-with the names that ARCHITECTURE.md gives to what Redis holds.
-
-Outcomes: a result; `Refused` (with `BadArgument`, the caller's mistake, as one kind of it); or a
-`GatewayError` when something that must be asked could not be asked. No message repeats what was
-given: it could be a secret in the wrong place.
+`OPERATIONS` names them, and those of files beside this one. The command line runs them on the store
+itself; where the store is in the memory of a running gateway, the admin API runs the very same
+there. Each takes plain JSON values and returns plain JSON values, with the names that
+ARCHITECTURE.md gives to what Redis holds.
 """
 
 from collections.abc import Mapping
