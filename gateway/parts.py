@@ -322,7 +322,7 @@ def _ip_policy(settings: Settings) -> Policy:
 
 def _vault(store: Store, session: ClientSession, settings: Settings) -> Vault:
     vault = settings.vault
-    return Vault(store, vault, Binance(session, vault.binance_url, vault.timeout))
+    return Vault(store, vault, Binance(session, vault))
 
 
 class Reload(Enum):

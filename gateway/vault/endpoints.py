@@ -8,7 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.jsonbody import parse_object, require_string
-from gateway.vault.vault import Vault, Verification
+from gateway.vault.vault import Vault
+from gateway.vault.verification import Verification
 
 MAX_BODY_BYTES = 64 * 1024
 
