@@ -57,6 +57,7 @@ from gateway.routing import Match, RouteTable
 from gateway.store.usage import KeyUsage, Usage
 from gateway.upstreamspec import UpstreamSpec
 from gateway.vault.endpoints import KeyStatus, VerifyKey
+from gateway.vault.registration import Registration
 
 ROUTES_A_TURN = 16  # of the event loop: a millisecond or so
 
@@ -245,7 +246,7 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     return Route(
         name=name,
         pattern=pattern,
-        authenticator=_holder(parts) if is_on and endpoint.auth == "plan_key" else Public(),
+        authenticator=_asks(parts, endpoint.name) if is_on else Public(),
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
@@ -255,9 +256,15 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     )
 
 
-def _holder(parts: Parts) -> PlanKey:
-    """Whoever has a valid key, with whatever plan."""
-    return PlanKey(parts.keys, parts.users, parts.plans, None)
+def _asks(parts: Parts, name: OwnName) -> Authenticator:
+    """Who may call; sign-in and what the contract leaves open judge for themselves."""
+    match name:
+        case "api-key-usage":
+            return PlanKey(parts.keys, parts.users, parts.plans, None)  # with whatever plan
+        case "api-key-register":
+            return AppToken(parts.tokens, parts.users, parts.plans, frozenset())
+        case _:
+            return Public()
 
 
 def _responder(parts: Parts, name: OwnName) -> Responder:
@@ -271,6 +278,8 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
             return VerifyKey(parts.vault).respond
         case "api-key-status":
             return KeyStatus(parts.vault).respond
+        case "api-key-register":
+            return Registration(parts.vault).respond
         case "api-key-usage":
             return KeyUsage(Usage(parts.store)).respond
         case "sign-in-google":

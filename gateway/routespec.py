@@ -41,6 +41,7 @@ OwnName = Literal[
     "health",
     "api-key-verify",
     "api-key-status",
+    "api-key-register",
     "api-key-usage",
     "sign-in-google",
     "sign-in-apple",
@@ -94,6 +95,17 @@ OWN_ENDPOINTS = (
         "api-key-status",
         "registered_key",
         Match("/api-key/status/{email}", frozenset({"GET"})),
+        switched_by="vault.encryption_keys",
+        has_limit=True,
+    ),
+    OwnEndpoint(
+        "api-key-register",
+        "app_token",
+        Match("/api-key/register", frozenset({"POST", "DELETE"})),
+        demands=(
+            "an app token, and in the JSON body the email of its user; to register one, "
+            "api_key and api_secret too"
+        ),
         switched_by="vault.encryption_keys",
         has_limit=True,
     ),

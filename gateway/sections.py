@@ -242,11 +242,15 @@ class VaultSettings(Model):
     verify_every: Count = Field(default=10, ge=0)
     """Seconds in which nobody asks Binance about the same key again; its last word stands."""
     verifications: Count = Field(default=120, ge=1)
-    """In any minute, by all gateways together: Binance bans addresses that ask too much."""
+    """In a minute, by all gateways together: Binance bans addresses that ask too much."""
     requests: Count = Field(default=30, ge=1)
     """Requests an address may send to each of the /api-key endpoints in one window."""
     window: Count = Field(default=60, ge=1)
     """Seconds that window is long."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(Path(key.file) for key in self.encryption_keys if key.file is not None)
 
 
 class CorsSettings(Model):

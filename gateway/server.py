@@ -112,6 +112,7 @@ class Arbiter:
         current = self._reloading.current
         yield from self._files
         yield from current.settings.networks.files
+        yield from current.settings.vault.files
         for route in current.route_file.routes:
             yield from route.networks.files
         if current.settings.listen.tls is not None:

@@ -18,6 +18,7 @@ from gateway.fields import (
     PlanName,
 )
 from gateway.networks import BadNetworks
+from gateway.secretfile import read_secret
 from gateway.sections import (
     AdminSettings,
     AppleSettings,
@@ -112,6 +113,9 @@ DEFAULT_SECRETS: dict[tuple[str, str], list[dict[str, str]]] = {
     ("vault", "encryption_keys"): [{"id": "v1", "secret": "${GATEWAY_VAULT_KEY}"}],
 }
 
+# Lists whose secrets may lie in files.
+SECRET_FILES: tuple[Loc, ...] = (("vault", "encryption_keys"),)
+
 
 def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     """The settings in the file at `path` (None: defaults), with what `environ` says otherwise.
@@ -121,6 +125,7 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
     document = Document("(defaults)", environ) if path is None else Document.read(path, environ)
     _apply_overrides(document, environ)
     _apply_defaults(document)
+    _read_secret_files(document)
     checked = check(document, Settings, ())
     if checked.model is not None:
         _check_whole(document, checked.model, checked)
@@ -166,6 +171,23 @@ def _apply_defaults(document: Document) -> None:
         given = document.value.setdefault(section, {})
         if isinstance(given, dict) and field not in given:
             given[field] = document.default((section, field), default)
+
+
+def _read_secret_files(document: Document) -> None:
+    """Put what the files of secrets hold where the secrets stand."""
+    for loc in SECRET_FILES:
+        items = document.get(loc)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            if not isinstance(item, dict) or not isinstance(item.get("file"), str):
+                continue
+            at: Loc = (*loc, index, "file")
+            if item.get("secret") is not None:
+                document.complain(at, f"{dotted(at)} stands beside a secret; leave one of the two")
+                continue
+            try:
+                item["secret"] = read_secret(Path(item["file"]))
+            except ValueError as error:
+                document.complain(at, f"{dotted(at)} {error}")
 
 
 def _check_whole(document: Document, settings: Settings, checked: Checked[Settings]) -> None:

@@ -42,7 +42,7 @@ LAYERS = (
     ("sections",),
     ("complaints", "fields"),
     ("networks",),
-    ("filestate", "routing", "yamlfile"),
+    ("filestate", "routing", "secretfile", "yamlfile"),
     ("errors",),
     ("__init__",),
 )
