@@ -73,7 +73,7 @@ def import_keys(
     options = Options(config, routes, output)
     with failures(output):
         settings = read_settings(options)
-        with _opened(file) as lines:
+        with opened(file) as lines:
             try:
                 result = asyncio.run(_import(settings, lines, overwrite=overwrite))
             except KeyboardInterrupt:
@@ -156,7 +156,7 @@ class Lines:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Lines]:
+def opened(file: Path) -> Iterator[Lines]:
     if file == STANDARD:
         yield Lines(sys.stdin.buffer)
         return
