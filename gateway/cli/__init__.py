@@ -24,7 +24,7 @@ GROUPS = {
     "keys": "Issue, list, change, rotate and revoke plan keys.",
     "plans": "Set, show and take away the plan of a user.",
     "users": "Create, list and show users; end their tokens.",
-    "vault": "Register, show and remove Binance keys.",
+    "vault": "Register, verify, switch off and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",
     "store": "Check the Redis that the settings name.",
     "demo": "Run the whole product here, with lines to try.",

@@ -316,6 +316,9 @@ async def test_a_block_is_listed_and_lifted(context):
         ("users.show", {"id": 42}),
         ("vault.show", {"email": "nobody@example.com"}),
         ("vault.remove", {"email": "nobody@example.com"}),
+        ("vault.verify", {"email": "nobody@example.com"}),
+        ("vault.disable", {"email": "nobody@example.com"}),
+        ("vault.enable", {"email": "nobody@example.com"}),
         ("ips.unblock", {"ip": "203.0.113.9"}),
     ],
 )
@@ -420,7 +423,8 @@ def test_what_changes_something_says_so():
     assert changing == {
         *("keys.issue", "keys.set", "keys.rotate", "keys.revoke", "plans.set", "plans.revoke"),
         *("users.create", "users.revoke-tokens"),
-        *("vault.add", "vault.remove", "ips.unblock"),
+        *("vault.add", "vault.import", "vault.verify", "vault.rotate", "vault.disable"),
+        *("vault.enable", "vault.remove", "ips.unblock"),
     }
 
 

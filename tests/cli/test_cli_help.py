@@ -49,7 +49,8 @@ def test_there_is_every_command_of_the_design():
         *("keys export", "keys import", "keys usage", "keys rotate"),
         *("plans set", "plans show", "plans revoke"),
         *("users create", "users list", "users show", "users revoke-tokens"),
-        *("vault add", "vault show", "vault remove"),
+        *("vault add", "vault import", "vault list", "vault show", "vault verify"),
+        *("vault rotate", "vault disable", "vault enable", "vault remove"),
         *("ips list", "ips unblock", "store check"),
     }
 
