@@ -183,6 +183,9 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
         if self.ledger is not None:
             yield Reading(Sourced.LEDGER_DROPPED, (), self.ledger.dropped)
+        if self.vault.verifier is not None:
+            for result, count in self.vault.verifier.counts.items():
+                yield Reading(Sourced.VERIFICATIONS, (result,), count)
         yield from self.sockets.readings()
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)

@@ -1,6 +1,6 @@
 -- The book of calls to Binance, kept by all gateways together.
--- KEYS[1]  {prefix}:binance, a hash: minute (since 1970), calls (in it), until (Unix ms: nobody calls
---          before)
+-- KEYS[1]  {prefix}:binance, a hash: since (when the minute began, Unix ms), calls (in it), until
+--          (Unix ms: nobody calls before)
 -- ARGV[1]  how many calls there may be in a minute; ARGV[2]  ms from now on in which nobody shall
 --          call, or 0
 -- Returns the ms to wait for a call; 0: it is in the book, make it.
@@ -18,14 +18,14 @@ end
 if until_ms > now then
   return until_ms - now
 end
-local minute = math.floor(now / 60000)
-local calls = 0
-if redis.call('HGET', KEYS[1], 'minute') == string.format('%.0f', minute) then
-  calls = tonumber(redis.call('HGET', KEYS[1], 'calls'))
+local since = tonumber(redis.call('HGET', KEYS[1], 'since')) or 0
+local calls = tonumber(redis.call('HGET', KEYS[1], 'calls')) or 0
+if now - since >= 60000 then
+  since, calls = now, 0
 end
 if calls >= tonumber(ARGV[1]) then
-  return (minute + 1) * 60000 - now
+  return since + 60000 - now
 end
-redis.call('HSET', KEYS[1], 'minute', string.format('%.0f', minute), 'calls', calls + 1)
+redis.call('HSET', KEYS[1], 'since', string.format('%.0f', since), 'calls', calls + 1)
 redis.call('PEXPIRE', KEYS[1], 60000)
 return 0

@@ -39,8 +39,8 @@ class Verification(Enum):
 class Verifier:
     """Methods raise BinanceFailed when Binance can't be asked, StoreUnavailable likewise.
 
-    `counts` has how many questions had which result: verified, invalid, unreachable, and of the
-    verified ones how many may withdraw.
+    `counts` has how many questions had which result: verified, invalid, unreachable, postponed
+    (not asked, for there were too many), and of the verified ones how many may withdraw.
     """
 
     def __init__(
@@ -83,6 +83,10 @@ class Verifier:
         """Ask Binance, at the turn of `email`, which the caller has."""
         try:
             await self.turns.spend(share)
+        except BinanceFailed:
+            self.counts["postponed"] += 1
+            raise
+        try:
             judgement = await self._binance.judge(credentials)
         except BinanceFailed as failed:
             self.counts["unreachable"] += 1
