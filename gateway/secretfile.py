@@ -25,7 +25,7 @@ def read_secret(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "no such name can be"
         raise ValueError(f"can't be read: {reason.lower()}") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise ValueError("must be a regular file")
@@ -34,7 +34,9 @@ def read_secret(path: Path) -> str:
                 f"can be read or changed by others (mode {stat.S_IMODE(state.st_mode):04o}); "
                 "`chmod 600` it"
             )
-        content = file.read(MAX_BYTES + 1)
+        content = os.read(descriptor, MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_BYTES:
         raise ValueError(f"has more than {MAX_BYTES} bytes: that is no secret")
     try:

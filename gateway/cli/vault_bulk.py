@@ -2,10 +2,11 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,7 @@ from gateway.cli.options import (
     RoutesFile,
     example,
 )
-from gateway.cli.output import Failure, cell, failures, printable, show
+from gateway.cli.output import REFUSED, Failure, cell, failures, printable, show
 from gateway.cli.transfer import PROGRESS_SECONDS, STANDARD, Lines, opened
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ def list_records(
     """List the registered keys without their secrets, in no order, as they are read."""
     options = Options(config, routes, output)
     with failures(output):
-        asyncio.run(_list(read_settings(options), output))
+        try:
+            asyncio.run(_list(read_settings(options), output))
+        except BrokenPipeError:  # whoever reads has enough, as `head` has
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(REFUSED) from None
 
 
 def import_keys(
@@ -134,19 +139,20 @@ async def _list(settings: "Settings", output: Output) -> None:
     else:
         print(_row({name: name.upper() for name in COLUMNS}))
     between = "\n"
-    async for record in _records(settings, unread):
-        if output is Output.JSON:
-            print(between + printable(json.dumps(record, ensure_ascii=False)), end="")
-            between = ",\n"
-        else:
-            print(_row({name: cell(record[name]) for name in COLUMNS}))
+    async with aclosing(_records(settings, unread)) as records:
+        async for record in records:
+            if output is Output.JSON:
+                print(between + printable(json.dumps(record, ensure_ascii=False)), end="")
+                between = ",\n"
+            else:
+                print(_row({name: cell(record[name]) for name in COLUMNS}))
     if output is Output.JSON:
         print("]")
     if unread:
         raise Failure(f"{len(unread)} records can't be read", complaints=unread)
 
 
-async def _records(settings: "Settings", unread: list[str]) -> AsyncIterator[dict[str, Any]]:
+async def _records(settings: "Settings", unread: list[str]) -> AsyncGenerator[dict[str, Any]]:
     """Each once; `unread` is told of those that can't be read."""
     if settings.store.url.startswith("memory://"):
         for record in ask_gateway(settings, "vault.list", {}):
