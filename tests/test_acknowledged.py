@@ -120,7 +120,7 @@ async def token_of(redis_url: str, user_id: int) -> str:
         return AppTokens(settings.app_tokens).issue(await context.users.show(user_id))
 
 
-@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "tokens", "vault"])
+@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "tokens", "remove", "disable"])
 def test_when_the_command_returns_no_worker_admits_it(
     gateways: list[GatewayProcess], redis_url: str, kind: str
 ) -> None:
@@ -140,10 +140,10 @@ def test_when_the_command_returns_no_worker_admits_it(
 
             def ask(connection: Any) -> None:
                 connection.request("GET", "/me", headers=headers)
-        case "vault":
+        case "remove" | "disable":
             given = json.dumps({"api_key": "k", "api_secret": "s"})
             gateway.result("vault", "add", EMAIL, given=given)
-            words, ask = ("vault", "remove", EMAIL), asks_with_email(EMAIL)
+            words, ask = ("vault", kind, EMAIL), asks_with_email(EMAIL)
     assert statuses(gateways, ask) == {200}
     told = gateway.result(*words)
     assert statuses(gateways, ask) == {refused}
