@@ -32,6 +32,7 @@ from gateway.fields import (
 from gateway.networks import AccessList, NetworkSet, read_networks
 
 WhenStoreIsDown = Literal["local", "allow", "deny"]
+FUTURES_URL, SPOT_URL = "https://fapi.binance.com", "https://api.binance.com"  # of Binance
 
 
 class CertificateSettings(Model):
@@ -232,7 +233,7 @@ class VaultSettings(Model):
     """The first one encrypts, all of them decrypt."""
     account: Literal["futures", "spot"] = "futures"
     """Whose account a key is tried at: /fapi/v2/account, or spot's /api/v3/account."""
-    binance_url: Url = "https://fapi.binance.com"
+    binance_url: Url = FUTURES_URL
     """Where registered keys are verified; spot's is https://api.binance.com."""
     permissions_url: Url | None = None
     """Where a key's permissions are asked; null: https://api.binance.com for

@@ -20,6 +20,8 @@ from gateway.fields import (
 from gateway.networks import BadNetworks
 from gateway.secretfile import read_secret
 from gateway.sections import (
+    FUTURES_URL,
+    SPOT_URL,
     AdminSettings,
     AppleSettings,
     AppTokenSettings,
@@ -220,6 +222,17 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
                 document.name_place(at),
                 f"plan_limits names {document.quote(at, plan)}, which isn't in plans{hint}",
             )
+    vault = settings.vault
+    if (
+        checked.sound(("vault", "account"), ("vault", "binance_url"))
+        and vault.account == "spot"
+        and vault.binance_url.rstrip("/") == FUTURES_URL
+    ):
+        document.complain(
+            ("vault", "account"),
+            "vault.account is spot, and vault.binance_url is futures' host; "
+            f"set that to {SPOT_URL}",
+        )
     hosts = {listen.host, admin.host}
     if (
         checked.sound(("listen", "port"), ("admin", "port"), ("listen", "host"), ("admin", "host"))

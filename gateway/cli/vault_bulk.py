@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from gateway.admin.operation import Context
     from gateway.settings import Settings
 
-LINES_A_BATCH = 200  # of at most 4 KiB each: a request to the admin listener takes them
+LINES_A_BATCH = 100  # a request to the admin listener takes them
+LONGEST_LINE = 4096  # characters that are taken; of a longer one so much is told of that it is
 MOST_COMPLAINTS = 1000
 COUNTS = ("lines", "new", "changed", "same", "kept", "refused")
 COLUMNS = {  # with their widths; the last has what it needs
@@ -177,7 +178,8 @@ async def _import(settings: "Settings", lines: Lines, *, overwrite: bool) -> dic
     numbered = iter(lines)
     async with _runner(settings, "vault.import") as run:
         while batch := list(islice(numbered, LINES_A_BATCH)):
-            given = {"lines": batch, "first": total["lines"] + 1, "overwrite": overwrite}
+            cut = [line[: LONGEST_LINE + 1] for line in batch]
+            given = {"lines": cut, "first": total["lines"] + 1, "overwrite": overwrite}
             tally = await run(given)
             total |= {name: total[name] + tally[name] for name in COUNTS}
             total["complaints"] = [*total["complaints"], *tally["complaints"]][:MOST_COMPLAINTS]

@@ -24,7 +24,7 @@ from aiohttp import ClientError, ClientResponse, ClientSession
 from yarl import URL
 
 from gateway.errors import BinanceFailed
-from gateway.sections import VaultSettings
+from gateway.sections import FUTURES_URL, SPOT_URL, VaultSettings
 from gateway.vault.encryption import Credentials
 from gateway.vault.records import MAY_WITHDRAW
 from gateway.vault.turns import LIMITED
@@ -35,7 +35,6 @@ PATHS = {
     "spot": ("/api/v3/account", "/api/v3/time"),
 }
 PERMISSIONS_PATH = "/sapi/v1/account/apiRestrictions"
-FUTURES_URL, SPOT_URL = "https://fapi.binance.com", "https://api.binance.com"
 RECV_WINDOW_MS = 5000
 MAX_ANSWER_BYTES = 4 * 1024 * 1024  # an account lists every symbol
 MAX_PERMISSIONS = 32
