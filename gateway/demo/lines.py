@@ -286,7 +286,7 @@ _APP_TOKEN = (
         """  '{"email": "user@example.com",\n"""
         """    "api_key": "mistyped", "api_secret": "x"}'""",
         200,
-        "refused: the good one stays",
+        "refused, the old stays",
         shows=('"success": false', '"has_api_key": true'),
     ),
     Line(
