@@ -7,7 +7,7 @@ import pytest
 from backend import RawBackend
 from binance_stand_in import BinanceStandIn
 from harness import Running
-from serving import serving
+from vault_stage import serving
 
 
 @pytest.fixture

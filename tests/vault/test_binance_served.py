@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from harness import VAULT_KEY
 from redis_process import eventually
-from serving import EMAIL, NEW, OTHER, PAIR, STATUS, VERIFY, call, handed_out, register, serving
 from stand_ins import Fault
 from typer.testing import CliRunner
+from vault_stage import EMAIL, NEW, OTHER, PAIR, STATUS, VERIFY, call, handed_out, register, serving
 
 from gateway.cli import app
 

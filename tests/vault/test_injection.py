@@ -12,7 +12,7 @@ from backend import RawBackend
 from binance_stand_in import BinanceStandIn
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from serving import EMAIL, OTHER, PAIR, VERIFY, bearer, call, handed_out, serving
+from vault_stage import EMAIL, OTHER, PAIR, VERIFY, bearer, call, handed_out, serving
 
 INJECTED = b'"api_key": "binance-key", "api_secret": "binance-secret", '
 OWN = {"email", "api_key", "api_secret"}

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from serving import (
+from vault_stage import (
     EMAIL,
     NEW,
     NOT_REGISTERED,

@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from serving import call, serving
 from test_resealing import RAW, email, filled, rotated
+from vault_stage import call, serving
 
 from gateway.vault import Credentials
 
