@@ -239,9 +239,8 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     is_on = endpoint.is_on(settings)
     name, pattern = (endpoint.name, endpoint.auth) if is_on else (UNMATCHED, NO_PATTERN)
     limits: tuple[Limit, ...] = ()
-    if is_on and endpoint.has_limit:
-        policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
-        limits = (Limit(parts.limiter_of(policy), by_address(parts.addresses)),)
+    if is_on and (limit := endpoint.limit(settings)) is not None:
+        limits = (Limit(parts.limiter_of(Policy(*limit)), by_address(parts.addresses)),)
     return Route(
         name=name,
         pattern=pattern,

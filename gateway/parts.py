@@ -347,6 +347,7 @@ RELOAD: dict[str, Reload] = {
     "app_tokens": Reload.LIVE,
     "google": Reload.LIVE,
     "apple": Reload.LIVE,
+    "sign_in": Reload.LIVE,
     "vault": Reload.LIVE,
     "cors": Reload.LIVE,
     "bounds": Reload.LIVE,

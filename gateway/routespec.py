@@ -51,7 +51,8 @@ OwnName = Literal[
 class OwnEndpoint:
     """What the gateway answers itself. `demands` is what it asks of the client.
 
-    `switched_by` names the setting without which it is a 404; `has_limit`: the one of `vault`.
+    `switched_by` names the setting without which it is a 404, `limited_by` the section whose
+    limit per address it has.
     """
 
     name: OwnName
@@ -62,7 +63,7 @@ class OwnEndpoint:
         Literal["google.audiences", "apple.audiences", "vault.encryption_keys", "ledger.enabled"]
         | None
     ) = None
-    has_limit: bool = False
+    limited_by: Literal["vault", "sign_in"] | None = None
 
     def is_on(self, settings: Settings) -> bool:
         match self.switched_by:
@@ -77,6 +78,19 @@ class OwnEndpoint:
             case "vault.encryption_keys":
                 return any(key.secret is not None for key in settings.vault.encryption_keys)
 
+    def limit(self, settings: Settings) -> tuple[str, int, int] | None:
+        """The name of its policy, requests, and the window in seconds.
+
+        All endpoints of sign-in have one together.
+        """
+        match self.limited_by:
+            case None:
+                return None
+            case "vault":
+                return self.name, settings.vault.requests, settings.vault.window
+            case "sign_in":
+                return "sign-in", settings.sign_in.requests, settings.sign_in.window
+
 
 # No route may claim these.
 OWN_ENDPOINTS = (
@@ -88,14 +102,14 @@ OWN_ENDPOINTS = (
         Match("/api-key/verify", frozenset({"POST"})),
         demands="email in the JSON body",
         switched_by="vault.encryption_keys",
-        has_limit=True,
+        limited_by="vault",
     ),
     OwnEndpoint(
         "api-key-status",
         "registered_key",
         Match("/api-key/status/{email}", frozenset({"GET"})),
         switched_by="vault.encryption_keys",
-        has_limit=True,
+        limited_by="vault",
     ),
     OwnEndpoint(
         "api-key-usage",
@@ -103,7 +117,7 @@ OWN_ENDPOINTS = (
         Match("/api-key/usage", frozenset({"GET"})),
         demands="X-Primit-API-Key with a valid key",
         switched_by="ledger.enabled",
-        has_limit=True,
+        limited_by="vault",
     ),
     OwnEndpoint(
         "sign-in-google",
@@ -111,6 +125,7 @@ OWN_ENDPOINTS = (
         Match("/auth/mobile/google", frozenset({"POST"})),
         demands="id_token in the JSON body",
         switched_by="google.audiences",
+        limited_by="sign_in",
     ),
     OwnEndpoint(
         "sign-in-apple",
@@ -118,11 +133,12 @@ OWN_ENDPOINTS = (
         Match("/auth/mobile/apple", frozenset({"POST"})),
         demands="identity_token in the JSON body",
         switched_by="apple.audiences",
+        limited_by="sign_in",
     ),
 )
 # Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
 OWN_NAMES = frozenset(
-    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "unmatched"}
+    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "sign-in", "unmatched"}
 )
 
 

@@ -15,6 +15,7 @@ from gateway.fields import (
     Count,
     Flag,
     HeaderName,
+    HostName,
     Name,
     Network,
     Number,
@@ -204,18 +205,38 @@ class AppTokenSettings(Model):
     """The first one signs, all of them verify."""
 
 
-class GoogleSettings(Model):
+class ProviderSettings(Model):
     audiences: tuple[Text, ...] = ()
-    """OAuth client ids of the apps; none: nobody signs in by Google."""
+    """Ids of the apps there; none: nobody signs in by this provider."""
+    nonce: Literal["optional", "required", "hashed"] = "optional"
+    """Of the request's body, to be found in the token: if sent, always, or always as its SHA-256."""
+    keys_kept_for: Count = Field(default=86_400, ge=0)
+    """Seconds that the provider's keys stay in use past their lifetime while it is away."""
+    timeout: Number = Field(default=5, gt=0)
+    """Seconds that one fetch of its keys may take."""
+
+
+class GoogleSettings(ProviderSettings):
     certificates_url: Url = "https://www.googleapis.com/oauth2/v1/certs"
     """Where Google publishes the certificates of its signing keys."""
+    authorized_parties: tuple[Text, ...] = ()
+    """Client ids that tokens may have been issued to (`azp`); none: the audiences."""
+    hosted_domains: tuple[HostName, ...] = ()
+    """Google Workspace domains whose people may sign in; none: everybody."""
 
 
-class AppleSettings(Model):
-    audiences: tuple[Text, ...] = ()
-    """Bundle ids of the apps; none: nobody signs in by Apple."""
+class AppleSettings(ProviderSettings):
     keys_url: Url = "https://appleid.apple.com/auth/keys"
     """Where Apple publishes its signing keys."""
+
+
+class SignInSettings(Model):
+    requests: Count = Field(default=20, ge=1)
+    """Sign-ins an address may try in one window, by whichever provider."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
+    replay: Literal["allow", "refuse"] = "allow"
+    """Whether a provider's token may sign in again within its lifetime."""
 
 
 class VaultKey(Model):

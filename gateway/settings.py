@@ -35,6 +35,7 @@ from gateway.sections import (
     RateLimitSettings,
     ReloadSettings,
     ShutdownSettings,
+    SignInSettings,
     SocketsSettings,
     StoreSettings,
     TracingSettings,
@@ -75,6 +76,8 @@ class Settings(Model):
     """Sign-in by Google."""
     apple: AppleSettings = AppleSettings()
     """Sign-in by Apple."""
+    sign_in: SignInSettings = SignInSettings()
+    """What holds for sign-in by either."""
     vault: VaultSettings = VaultSettings()
     """Registered Binance keys."""
     cors: CorsSettings | None = None
