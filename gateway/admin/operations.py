@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.admin import arguments as given
+from gateway.admin import tokens
 from gateway.admin.arguments import BadArgument, Refused
 from gateway.admin.operation import Context, Operation, open_context
 from gateway.identity.users import UserExistsError
@@ -283,6 +284,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "vault.remove": Operation(
         remove_registered_key, True, {"email": given.email}, acknowledged=True
     ),
+    **tokens.OPERATIONS,
     "ips.list": Operation(list_blocks, False),
     "ips.unblock": Operation(lift_block, True, {"ip": given.ip}),
 }
