@@ -187,6 +187,19 @@ class LedgerSettings(Model):
     """Counts that a worker keeps while Redis is away, one for each key, day and route."""
 
 
+class RefreshSettings(Model):
+    lifetime: Count = Field(default=7_776_000, ge=1)
+    """Seconds from a sign-in until its session ends, whatever is done; this is 90 days."""
+    idle: Count = Field(default=2_592_000, ge=1)
+    """Seconds without a refresh after which it ends; this is 30 days."""
+    grace: Count = Field(default=0, ge=0, le=60)
+    """Seconds in which the token that was used last gives the same answer once more."""
+    requests: Count = Field(default=60, ge=1)
+    """Refreshes an address may try in one window."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
+
+
 class AppTokenSettings(Model):
     issuer: Text = "primit"
     """`iss` of every token."""
@@ -198,6 +211,8 @@ class AppTokenSettings(Model):
     """All of them verify. The newest by signs_from signs; without times, the first."""
     secrets_file: Text | None = None
     """More of them, as `gateway tokens rotate` writes it; its owner alone may read it."""
+    refresh: RefreshSettings | None = None
+    """Refresh tokens, which sign-in gives too then; null: none."""
 
     _filed: tuple[TokenKey, ...] = PrivateAttr(default=())
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Protocol
 
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.provider import MAX_TOKEN_LENGTH, ProvenIdentity
-from gateway.identity.tokens import AppTokens
+from gateway.identity.sessions import Sessions
 from gateway.identity.users import Users
 from gateway.jsonbody import parse_object, require_string
 
@@ -26,10 +26,10 @@ class _SignIn:
     provider: ClassVar[Literal["google", "apple"]]
     field: ClassVar[str]
 
-    def __init__(self, verifier: Verifier, users: Users, tokens: AppTokens) -> None:
+    def __init__(self, verifier: Verifier, users: Users, sessions: Sessions) -> None:
         self._verifier = verifier
         self._users = users
-        self._tokens = tokens
+        self._sessions = sessions
 
     async def respond(self, exchange: Exchange) -> Answer:
         body = parse_object(await exchange.read_body(MAX_BODY_BYTES))
@@ -42,7 +42,8 @@ class _SignIn:
             email_verified=proven.email is not None,
             name=proven.name,
         )
-        answer = {"access_token": self._tokens.issue(user), "user": user.as_contract()}
+        grant = await self._sessions.begin(user)
+        answer = {**grant.as_answer(), "user": user.as_contract()}
         return json_answer(200, answer, NOT_STORED)
 
 

@@ -13,6 +13,7 @@ from gateway.store.times import has_passed
 
 FAR_FUTURE = 253402300799.0  # the last second of the year 9999
 LARGEST_ID = 2**53 - 1  # beyond it, JSON's and Lua's numbers are not exact
+GENERATION = "tokens_generation"  # of all users' tokens; read into each record
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,9 @@ class User:
     plan: str | None = None
     plan_expires_at: str | None = None
     tokens_valid_after: float | None = None
+    revoked_tokens: frozenset[str] = frozenset()  # ids, see `revocation.py`
+    # Of all users' tokens, and no part of the record.
+    tokens_generation: int = field(default=0, compare=False)
     # For the token of the sign-in that gave this user: no part of the record.
     token_time: float | None = field(default=None, compare=False)
 
@@ -89,7 +93,17 @@ def parse(user_id: str, fields: Mapping[str, str]) -> User | None:
         plan=fields.get("plan") or None,
         plan_expires_at=fields.get("plan_expires_at"),
         tokens_valid_after=_seconds(fields.get("tokens_valid_after")),
+        revoked_tokens=frozenset(
+            word.partition(":")[0] for word in fields.get("revoked_tokens", "").split()
+        ),
+        tokens_generation=generation_in(fields) or 0,
     )
+
+
+def generation_in(fields: Mapping[str, str]) -> int | None:
+    """None: it can't be read."""
+    text = fields.get(GENERATION, "0")
+    return int(text) if text.isdecimal() and text.isascii() else None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -12,6 +12,7 @@ Terms: *subject*: the provider's own, lasting id of a person (`sub`, OpenID Conn
 email is *normal* as `jsonbody.normal_email` makes it, and what has no such form finds nobody.
 """
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.spread_users import SpreadUsers
-from gateway.identity.user import User, check_id, is_id, parse
+from gateway.identity.user import GENERATION, User, check_id, generation_in, is_id, parse
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
 from gateway.store.grouped import run_on_all
@@ -31,7 +32,11 @@ from gateway.store.watch import Watched
 
 __all__ = ["Provider", "UnknownUserError", "User", "UserExistsError", "Users"]
 
+logger = logging.getLogger("gateway.identity")
+
 Provider = Literal["google", "apple"]
+
+EVERYBODY = "all"  # names the hash with what holds for all users
 
 
 class UnknownUserError(LookupError):
@@ -58,11 +63,12 @@ class Users:
         self.copies: Watched[User] = Watched(
             store.changes,
             "user",
-            self._read,
+            self._read_copies,
             parse,
             remember=settings.remember,
             stale_for=settings.stale_for,
         )
+        store.changes.listen("user", _Everybody(self.copies))
 
     async def get(self, user_id: int) -> User | None:
         """Doesn't suspend if the user is known."""
@@ -236,6 +242,35 @@ class Users:
 
     async def _read(self, user_ids: Sequence[str]) -> Sequence[Mapping[str, str] | None]:
         return await self._store.read_hashes([self._name(user_id) for user_id in user_ids])
+
+    async def _read_copies(self, user_ids: Sequence[str]) -> Sequence[Mapping[str, str] | None]:
+        """With what holds for all users in each; where that can't be read, nothing is known."""
+        names = [self._name(user_id) for user_id in (*user_ids, EVERYBODY)]
+        *records, everybody = await self._store.read_hashes(names)
+        if everybody is None:
+            return [None] * len(records)
+        generation = generation_in(everybody)
+        if generation is None:
+            logger.error("%s: %s is no number", names[-1], GENERATION)
+            return [None] * len(records)
+        for record in records:
+            if record:
+                record[GENERATION] = str(generation)
+        return records
+
+
+class _Everybody:
+    """Each copy has what holds for all: when that changes, all of them are of before."""
+
+    def __init__(self, copies: Watched[User]) -> None:
+        self._copies = copies
+
+    def changed(self, name: str) -> None:
+        if name == EVERYBODY:
+            self._copies.all_changed()
+
+    def all_changed(self) -> None:
+        """The copies hear of that themselves."""
 
 
 def _script(store: Store, name: str) -> Script:
