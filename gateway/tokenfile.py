@@ -86,10 +86,11 @@ def read_token_file(path: Path) -> tuple[TokenKey, ...]:
     if mode & 0o077:
         raise FileRefused(f"is open to others than its owner (mode {mode:04o}); chmod 600 {path}")
     document = Document.read(path, {})
-    keys = (check(document, TokenFile, ()).model or TokenFile()).secrets
+    checked = check(document, TokenFile, ())
+    keys = () if checked.model is None else checked.model.secrets
     for index, key in enumerate(keys):
         at: Loc = ("secrets", index)
-        if key.secret is None:
+        if key.secret is None and checked.sound((*at, "secret")):
             document.complain(
                 at, f"secrets[{index}].secret is missing; this file reads no ${{NAME}}"
             )
