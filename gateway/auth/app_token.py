@@ -1,7 +1,8 @@
 """Pattern 4: users of the native apps, by `Authorization: Bearer <app-jwt>` (RFC 6750).
 
 The token is verified here (signature, issuer, audience, times), and then its user: one who is
-unknown, or who has ended all tokens since this one was issued, is refused like a bad token.
+unknown or disabled, or who has ended all tokens since this one was issued, is refused like a bad
+token.
 """
 
 import time
@@ -39,7 +40,7 @@ class AppToken(Authenticator):
     async def authenticate(self, exchange: Exchange) -> Identity:
         claims = self._tokens.verify(_bearer(exchange))
         user = await self._users.get(claims.user_id)
-        if user is None or claims.issued_at < (user.tokens_valid_after or 0):
+        if user is None or user.is_disabled or claims.issued_at < (user.tokens_valid_after or 0):
             raise refused("revoked_token")
         if not self._scope <= claims.scope:
             needed = " ".join(sorted(self._scope))
@@ -50,7 +51,7 @@ class AppToken(Authenticator):
                 headers=(("WWW-Authenticate", challenge),),
             )
         plan = self._plans.active(user.plan, user.plan_expires_at, self._clock())
-        return identity(self.pattern, user.id, user.email, plan)
+        return identity(self.pattern, user.id, user.own_email, plan)
 
 
 def _bearer(exchange: Exchange) -> str:
