@@ -1,7 +1,8 @@
 """Pattern 4: users of the native apps, by `Authorization: Bearer <app-jwt>` (RFC 6750).
 
 The token is verified here (signature, issuer, audience, times), and then its user: one who is
-unknown, or who has ended this token since it was issued, is refused like a bad token.
+unknown or disabled, or who has ended this token since it was issued, is refused like a bad
+token.
 """
 
 import time
@@ -40,7 +41,7 @@ class AppToken(Authenticator):
     async def authenticate(self, exchange: Exchange) -> Identity:
         claims = self.claims(exchange)
         user = await self._users.get(claims.user_id)
-        if user is None or is_revoked(claims, user):
+        if user is None or user.is_disabled or is_revoked(claims, user):
             raise refused("revoked_token")
         if not self._scope <= claims.scope:
             needed = " ".join(sorted(self._scope))
@@ -51,7 +52,7 @@ class AppToken(Authenticator):
                 headers=(("WWW-Authenticate", challenge),),
             )
         plan = self._plans.active(user.plan, user.plan_expires_at, self._clock())
-        return identity(self.pattern, user.id, user.email, plan)
+        return identity(self.pattern, user.id, user.own_email, plan)
 
     def claims(self, exchange: Exchange) -> Claims:
         """What the token says, whether revoked or not. Raises Unauthenticated."""

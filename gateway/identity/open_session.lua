@@ -12,11 +12,10 @@
 -- Returns 1, or 0 when there is no such user. Beyond MOST_SESSIONS, those that were used the
 -- longest time ago end.
 
-local record = redis.call('HGETALL', KEYS[1])
-if #record == 0 then
+if not is_user(user) then
   return 0
 end
-local open = {}
+local record, open = redis.call('HGETALL', user), {}
 for at = 1, #record, 2 do
   local sid = string.match(record[at], '^session:(.*)$')
   local session = sid and read_session(record[at + 1])

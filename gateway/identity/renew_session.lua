@@ -15,20 +15,20 @@
 --   again    it came again in time; the next one is that of the first time
 --   unknown  there is no such user, or no such session any more
 --   expired  the session is over
---   revoked  all tokens of the user, or of all users, ended since it began
+--   revoked  all tokens of the user, or of all users, ended since it began; or the user is disabled
 --   reused   it was used before: two have it, and the session ends for both, with all its tokens
 
 local sid, grace = ARGV[2], tonumber(ARGV[6])
-local session = read_session(field('session:' .. sid))
+local session = is_user(user) and read_session(found(user, 'session:' .. sid))
 if not session then
   return {'unknown'}
 end
-local ended = valid_after()
 if is_over(session) then
   forget_session(sid)
   return {'expired'}
 end
-if session.since < ended or session.generation < tonumber(ARGV[7]) then
+local is_older = session.since < valid_after() or session.generation < tonumber(ARGV[7])
+if is_older or is_disabled(user) then
   forget_session(sid)
   return {'revoked'}
 end
@@ -49,10 +49,8 @@ else
   return {'reused'}
 end
 
-local token_time = math.max(NOW, ended)
-session.latest = math.max(session.latest, token_time)
-session.tokens_until = math.max(session.tokens_until, token_time + ARGV[8])
+local time = token_time(user, NOW)
+session.latest = math.max(session.latest, time)
+session.tokens_until = math.max(session.tokens_until, time + ARGV[8])
 write_session(sid, session)
-local latest = math.max(token_time, number(field('last_token_at')) or 0)
-redis.call('HSET', KEYS[1], 'last_token_at', seconds(latest))
-return {outcome, seconds(token_time), session.salt == '-' and ARGV[5] or session.salt}
+return {outcome, time, session.salt == '-' and ARGV[5] or session.salt}

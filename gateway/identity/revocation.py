@@ -85,7 +85,6 @@ def word(token_id: str) -> str:
 
 
 def token_script(store: Store, name: str) -> Script:
-    """One of those that begin with `token_records.lua`."""
-    here = Path(__file__)
-    shared, own = (here.with_name(each).read_text() for each in ("token_records.lua", name))
-    return store.script(f"{shared}\n{own}")
+    """One of those that stand on `token_records.lua`."""
+    files = ("user_record.lua", "token_records.lua", name)
+    return store.script("\n".join(Path(__file__).with_name(file).read_text() for file in files))

@@ -7,10 +7,10 @@
 -- ARGV[4]  when it expires, or '' if nobody knows
 -- Returns 1, or 0 when there is no such user.
 
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if not is_user(user) then
   return 0
 end
-local session = read_session(field('session:' .. ARGV[2]))
+local session = read_session(found(user, 'session:' .. ARGV[2]))
 if session then
   end_session(ARGV[2], session)
 else

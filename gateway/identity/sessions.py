@@ -21,7 +21,7 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -47,8 +47,8 @@ _TOKEN = re.compile(
 class Grant:
     """What the client gets; `refresh_token` None: there is no session."""
 
-    access_token: str
-    refresh_token: str | None
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
 
     def as_answer(self) -> dict[str, Any]:
         answer = {"access_token": self.access_token}
@@ -106,11 +106,14 @@ class Sessions:
 
     async def renew(self, refresh_token: str) -> Grant:
         """What comes of a refresh token, once. Raises Unauthenticated."""
-        settings, found = self._settings, _TOKEN(refresh_token)
-        user = None if found is None else await self._users.get(int(found[1]))
-        if settings is None or found is None or user is None:
+        settings, named = self._settings, named_by(refresh_token)
+        if settings is None or named is None:
             raise refused("unknown")
-        now, session, salt = self._clock(), session_id(found[2]), secrets.token_urlsafe(16)
+        user_id, session = named
+        user = await self._users.get(user_id)
+        if user is None:
+            raise refused("unknown")
+        now, salt = self._clock(), secrets.token_urlsafe(16)
         following = digest(next_token(refresh_token, salt))
         words = [f"{now:.3f}", session, digest(refresh_token), following, salt, settings.grace]
         words += [user.tokens_generation, self._lifetime_seconds, settings.idle]
@@ -129,6 +132,12 @@ class Sessions:
             reply = await script(keys=[key], args=words)
         self._store.changed(key)
         return reply
+
+
+def named_by(refresh_token: str) -> tuple[int, str] | None:
+    """The user's id and the sid, of what has the form of a refresh token."""
+    found = _TOKEN(refresh_token)
+    return None if found is None else (int(found[1]), session_id(found[2]))
 
 
 def next_token(refresh_token: str, salt: str) -> str:

@@ -1,7 +1,8 @@
 """POST /auth/mobile/google and /apple: a provider's token in, an app token and the user out.
 
 The person is created, or found by the provider's subject or verified email, in one step in Redis
-(`users.py`). 401: the token is not taken; 503: the provider's keys, or Redis, can't be had.
+(`users.py`). 401: the token is not taken; 403: the user is disabled; 503: the provider's keys, or
+Redis, can't be had.
 """
 
 from typing import ClassVar, Literal, Protocol
@@ -41,6 +42,7 @@ class _SignIn:
             proven.email,
             email_verified=proven.email is not None,
             name=proven.name,
+            address=exchange.client_ip,
         )
         grant = await self._sessions.begin(user)
         answer = {**grant.as_answer(), "user": user.as_contract()}

@@ -1,4 +1,4 @@
--- What the scripts on a user's tokens share: the ids that are revoked, and the sessions.
+-- What the scripts on a user's tokens share, beside user_record.lua: revoked ids and sessions.
 --
 -- KEYS[1]  {prefix}:user:{id}
 -- ARGV[1]  the time, in Unix seconds with three decimals
@@ -15,14 +15,11 @@ local SESSION = {
 }
 local NUMBERS = {'since', 'generation', 'ends', 'idle_ends', 'latest', 'tokens_until', 'rotated_at'}
 local NOW = tonumber(ARGV[1])
+local user = KEYS[1]
 
 local function number(text)
   local value = tonumber(text)
   return value == value and value or nil
-end
-
-local function field(name)
-  return redis.call('HGET', KEYS[1], name) or ''
 end
 
 local function seconds(value)
@@ -31,14 +28,14 @@ end
 
 -- Tokens of before are ended. What can't be read ends all.
 local function valid_after()
-  local text = field('tokens_valid_after')
+  local text = found(user, 'tokens_valid_after')
   return text == '' and 0 or number(text) or math.huge
 end
 
 -- Beyond MOST_REVOKED, the ones with the oldest tokens go, and all that were issued by then end.
 local function revoke(id, latest, ends)
   local kept = {}
-  for word in string.gmatch(field('revoked_tokens'), '%S+') do
+  for word in string.gmatch(found(user, 'revoked_tokens'), '%S+') do
     local other, its_latest, its_ends = string.match(word, '^([^:]*):?([^:]*):?(.*)$')
     its_latest, its_ends = number(its_latest) or NOW, number(its_ends)
     if other == id then
@@ -55,13 +52,13 @@ local function revoke(id, latest, ends)
     passed = table.remove(kept)[2] + 0.001
   end
   if passed > valid_after() then
-    redis.call('HSET', KEYS[1], 'tokens_valid_after', seconds(passed))
+    redis.call('HSET', user, 'tokens_valid_after', seconds(passed))
   end
   local words = {}
   for _, one in ipairs(kept) do
     table.insert(words, one[1] .. ':' .. seconds(one[2]) .. ':' .. (one[3] and seconds(one[3]) or ''))
   end
-  redis.call('HSET', KEYS[1], 'revoked_tokens', table.concat(words, ' '))
+  redis.call('HSET', user, 'revoked_tokens', table.concat(words, ' '))
 end
 
 local function read_session(text)
@@ -85,7 +82,7 @@ local function write_session(sid, session)
     local value = session[name]
     words[at] = type(value) == 'number' and seconds(value) or value
   end
-  redis.call('HSET', KEYS[1], 'session:' .. sid, table.concat(words, ' '))
+  redis.call('HSET', user, 'session:' .. sid, table.concat(words, ' '))
 end
 
 local function is_over(session)
@@ -93,7 +90,7 @@ local function is_over(session)
 end
 
 local function forget_session(sid)
-  redis.call('HDEL', KEYS[1], 'session:' .. sid)
+  redis.call('HDEL', user, 'session:' .. sid)
 end
 
 -- With all its tokens.
