@@ -13,6 +13,7 @@ import pytest
 from gateway.admin.arguments import LARGEST_ID
 from gateway.admin.operations import OPERATIONS, BadArgument, Context, Refused, open_context
 from gateway.errors import ConfigurationError, StoreUnavailable
+from gateway.identity.revocation import Revocation
 from gateway.identity.users import Users
 from gateway.limits import Limiter, Policy
 from gateway.settings import Settings, load_settings
@@ -38,6 +39,7 @@ def context_on(store: Store, settings: Settings) -> Context:
         rotation=Rotation(store, keys),
         plans=Plans(users, settings.plans),
         users=users,
+        revocation=Revocation(store),
         vault=Vault(store, settings.vault),
         limiter=Limiter(Policy("ip", 2, 60, 3600), store),
     )
