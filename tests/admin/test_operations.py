@@ -421,7 +421,7 @@ def test_what_changes_something_says_so():
     changing = {name for name, operation in OPERATIONS.items() if operation.changes}
     assert changing == {
         *("keys.issue", "keys.set", "keys.rotate", "keys.revoke", "plans.set", "plans.revoke"),
-        *("users.create", "users.revoke-tokens"),
+        *("users.create", "users.revoke-tokens", "tokens.revoke"),
         *("vault.add", "vault.remove", "ips.unblock"),
     }
 
