@@ -176,14 +176,16 @@ def _by_pattern(parts: Parts, spec: RouteSpec) -> Authenticator:
             return BodyCredentials(spec.max_body)
         case "registered_key":
             assert spec.max_body is not None
-            owner = _app_token(parts, spec.scope) if spec.owner == "app_token" else None
+            owner = None
+            if spec.owner == "app_token":
+                owner = _app_token(parts, spec.scope, vip=spec.vip)
             return RegisteredKey(parts.vault, spec.max_body, inject=spec.inject, owner=owner)
         case "app_token":
-            return _app_token(parts, spec.scope)
+            return _app_token(parts, spec.scope, vip=spec.vip)
 
 
-def _app_token(parts: Parts, scope: tuple[str, ...] = ()) -> AppToken:
-    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(scope))
+def _app_token(parts: Parts, scope: tuple[str, ...] = (), *, vip: bool = False) -> AppToken:
+    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(scope), vip=vip)
 
 
 def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:

@@ -307,6 +307,13 @@ def _byte_count(value: Any) -> Any:
     return int(match[1]) * UNITS[match[2]]
 
 
+def _scope_word(value: str) -> str:
+    """RFC 6749 §3.3: scope-token."""
+    if not re.fullmatch(r"[!#-\[\]-~]+", value):
+        raise ValueError("must be one word of visible ASCII characters, without quotes")
+    return value
+
+
 def _moment(value: Any) -> float:
     try:
         moment = datetime.fromisoformat(value)
@@ -338,6 +345,7 @@ ByteCount = Annotated[
 Text = Annotated[str, AfterValidator(_text)]
 Name = Annotated[str, AfterValidator(_name)]
 PlanName = Annotated[str, AfterValidator(_plan)]
+ScopeWord = Annotated[str, AfterValidator(_scope_word)]
 HostName = Annotated[str, AfterValidator(_host)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 SettableHeader = Annotated[str, AfterValidator(_settable)]

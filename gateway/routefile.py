@@ -143,6 +143,8 @@ def describe(route_file: RouteFile) -> list[dict[str, Any]]:
             "path": route.path,
             "auth": route.auth,
             "plan": route.plan,
+            "scope": list(route.scope),
+            "vip": route.vip,
             "upstream": route.upstream,
             "limits": [limit.shown for limit in route.limits],
         }

@@ -231,7 +231,7 @@ class ProviderSettings(Model):
     audiences: tuple[Text, ...] = ()
     """Ids of the apps there; none: nobody signs in by this provider."""
     nonce: Literal["optional", "required", "hashed"] = "optional"
-    """Of the request's body, to be found in the token: if sent, always, or always as its SHA-256."""
+    """Of the body, to be found in the token: if it is sent, always, or always as its SHA-256."""
     keys_kept_for: Count = Field(default=86_400, ge=0)
     """Seconds that the provider's keys stay in use past their lifetime while it is away."""
     timeout: Number = Field(default=5, gt=0)

@@ -114,7 +114,7 @@ class AppTokens:
         try:
             unverified = jose.read(token, max_length=MAX_TOKEN_LENGTH)
             key = self._keys.get(unverified.key_id)
-            if key is None or key.is_retired(self._clock()):
+            if unverified.type != "jwt" or key is None or key.is_retired(self._clock()):
                 raise refused()
             claims = jwt.decode(
                 token,
