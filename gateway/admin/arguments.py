@@ -77,12 +77,6 @@ def token_id(value: Any) -> str:
     return text
 
 
-def flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise BadArgument("must be true or false")
-    return value
-
-
 def word(value: Any) -> str:
     """Visible, without blanks."""
     text = _text(value)
@@ -175,6 +169,20 @@ def silence(value: Any) -> int:
 def days(value: Any) -> int:
     if type(value) is not int or not 0 < value <= MOST_DAYS:
         raise BadArgument(f"must be a whole number from 1 to {MOST_DAYS}")
+    return value
+
+
+def provider(value: Any) -> str:
+    """Who proves a person at sign-in."""
+    text = _text(value)
+    if text not in ("google", "apple"):
+        raise BadArgument("must be google or apple")
+    return text
+
+
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise BadArgument("must be true or false")
     return value
 
 
