@@ -28,16 +28,24 @@ def shown(settings: AppTokenSettings, now: float) -> list[dict[str, Any]]:
             return "verifies, signs later"
         return "signs" if key is signs else "verifies"
 
-    return [
-        {
+    def row(key: TokenKey, stands_in: str) -> dict[str, Any]:
+        return {
             "id": key.id,
             "state": state(key),
             "signs_from": iso(key.signs_from),
             "retires_at": iso(key.retires_at),
-            "stands_in": "secrets" if index < len(settings.secrets) else "secrets_file",
+            "stands_in": stands_in,
         }
-        for index, key in enumerate(settings.keys)
-    ]
+
+    ours = len(settings.secrets)
+    rows = [row(key, "secrets") for key in settings.keys[:ours]]
+    rows += [row(key, "secrets_file") for key in settings.keys[ours:]]
+    if (legacy := settings.legacy) is not None:
+        of_before = TokenKey.model_construct(
+            id=legacy.kid or "-", secret=legacy.secret, retires_at=legacy.until
+        )
+        rows.append(row(of_before, "legacy"))
+    return rows
 
 
 async def show_tokens(context: Context) -> list[dict[str, Any]]:

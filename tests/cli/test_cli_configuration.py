@@ -40,7 +40,7 @@ routes:
   - {name: my-orders, path: /orders/mine, methods: [POST], auth: registered_key,
      owner: app_token, upstream: strategy}
   - {name: partner, path: "/{rest...}", host: partner.example.com, auth: app_token,
-     scope: [read], upstream: strategy}
+     scope: [read, write], vip: true, upstream: strategy}
 """
 SECRETS = {
     "GATEWAY_TOKEN_SECRET": "t" * 32,
@@ -139,12 +139,15 @@ def test_routes_are_shown_in_the_files_order_without_any_secret(files, monkeypat
     result = run("routes")
     assert result.exit_code == 0
     head, mirror, klines, *_ = result.stdout.splitlines()
-    assert head.split() == ["NAME", "METHODS", "HOST", "PATH", "AUTH", "PLAN", "UPSTREAM", "LIMITS"]
+    names = "NAME METHODS HOST PATH AUTH PLAN SCOPE VIP UPSTREAM LIMITS"
+    assert head.split() == names.split()
     assert mirror.split()[:6] == ["mirror", "GET", "-", "/fapi/v1/{rest...}", "public", "-"]
-    assert mirror.split()[6] == "market-data"
-    assert klines.split()[-8:-5] == ["standard", "market-data", "5"]
+    assert mirror.split()[6:9] == ["-", "no", "market-data"]
+    assert klines.split()[-10:-5] == ["standard", "-", "no", "market-data", "5"]
     assert klines.endswith(" 5 in 10 s per ip")
+    assert result.stdout.splitlines()[9].split()[6:9] == ["read", "write", "yes"]
     as_json = json.loads(run("routes", "--output", "json").stdout)
+    assert [route["vip"] for route in as_json["routes"]] == [False] * 8 + [True]
     assert [route["name"] for route in as_json["routes"]][:2] == ["mirror", "klines"]
     assert as_json["upstreams"]["strategy"] == ["http://127.0.0.1:9002"]
 
@@ -205,13 +208,15 @@ def test_explain_finds_the_route_of(files, words, expected):
     assert {name: said[name] for name in expected} == expected
 
 
-def test_explain_names_owner_and_scope(files):
+def test_explain_names_owner_scope_and_vip(files):
     assert explain("POST", "/orders/mine")["demands"] == (
         "email in the JSON body, with an active registered key, "
         "and an app token of the user whose email it is"
     )
     said = explain("GET", "https://partner.example.com/a")
-    assert said["demands"] == "Authorization: Bearer with an app token, with scope read"
+    assert said["demands"] == (
+        "Authorization: Bearer with an app token, with scope read write, of a user who is a VIP now"
+    )
 
 
 @pytest.mark.parametrize(
