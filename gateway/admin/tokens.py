@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.admin import arguments as given
@@ -91,6 +92,11 @@ async def _revoke_token(context: Context, token: str) -> dict[str, Any]:
         ) from None
     except DependencyUnavailable:
         raise Refused("the settings have no secret to verify it with; give user and jti") from None
+    if claims.email is not None:  # it names its user by that
+        user = await context.users.find_by_email(claims.email)
+        if user is None:
+            raise UnknownUserError
+        claims = replace(claims, user_id=user.id)
     await context.revocation.revoke(claims)
     return {"user_id": claims.user_id, "id": claims.session or claims.jti, "revoked": True}
 

@@ -231,6 +231,10 @@ def test_explain_names_owner_scope_and_vip(files):
             "404 Not Found: /auth/mobile/google is there once google.audiences is set",
         ),
         (["GET", "/auth/mobile/google"], "405 Method Not Allowed"),
+        (
+            ["POST", "/auth/refresh"],
+            "404 Not Found: /auth/refresh is there once app_tokens.refresh is set",
+        ),
     ],
 )
 def test_explain_says_why_a_request_would_be_refused(files, words, said):
@@ -249,6 +253,7 @@ def test_explain_of_what_is_no_request_is_wrong_usage(files, words):
 async def test_explain_decides_as_the_gateway_does(files, everything_on):
     """Each request through both, with everything switched on and with nothing."""
     switched_on = {"GATEWAY_GOOGLE__AUDIENCES": "[app]", "GATEWAY_APPLE__AUDIENCES": "[app]"}
+    switched_on["GATEWAY_APP_TOKENS__REFRESH"] = "{}"
     settings = load_settings(None, {**SECRETS, **switched_on} if everything_on else {})
     route_file = load_routes(files / "routes.yaml", settings, {})
     parts = await open_parts(settings, Metrics())
@@ -257,7 +262,14 @@ async def test_explain_decides_as_the_gateway_does(files, everything_on):
     for path in (
         *("/", "/health", "/healthz", "/fapi/v1/klines", "/fapi/v1/", "/fapi//v1", "/strategies/7"),
         *("/strategies/", "/files/a/../b", "/files/%zz", "/api/v2/x", "/orders/auth", "/%2e%2e/a"),
-        *("/auth/mobile/google", "/auth/mobile/apple", "/api-key/verify", "/api-key/status/a@b.c"),
+        *(
+            "/auth/refresh",
+            "/auth/logout",
+            "/auth/mobile/google",
+            "/auth/mobile/apple",
+            "/api-key/verify",
+            "/api-key/status/a@b.c",
+        ),
     ):
         for method in ("GET", "HEAD", "POST", "PATCH", "OPTIONS"):
             for host in ("", "gw.example.com", "partner.example.com:8443"):
@@ -274,4 +286,4 @@ async def test_explain_decides_as_the_gateway_does(files, everything_on):
                 landed.add(said)
     await parts.close()
     assert {"404", "405", "400", "health", "mirror"} <= landed
-    assert ("sign-in-google" in landed) is everything_on
+    assert ({"sign-in-google", "token-refresh", "sign-out"} <= landed) is everything_on
