@@ -18,6 +18,7 @@ from gateway.errors import NotFound
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.fields import Period
 from gateway.identity.apple import AppleVerifier
+from gateway.identity.endpoints import Logout, RefreshToken
 from gateway.identity.google import GoogleVerifier
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.limits import (
@@ -38,6 +39,12 @@ from gateway.limits.limit import Subject
 from gateway.limits.policy import window_seconds
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
+from gateway.ownendpoints import (
+    OWN_ENDPOINTS,
+    OwnEndpoint,
+    OwnName,
+    own_endpoints,
+)
 from gateway.parts import Parts, make_cors
 from gateway.pipeline import ALL_METHODS, Gateway, Responder, Route
 from gateway.proxy.forward import Forwarder
@@ -46,12 +53,8 @@ from gateway.proxy.upgrade import Upgrader
 from gateway.proxy.websocket import WEBSOCKET
 from gateway.routefile import RouteFile
 from gateway.routespec import (
-    OWN_ENDPOINTS,
-    OwnEndpoint,
-    OwnName,
     Per,
     RouteSpec,
-    own_endpoints,
 )
 from gateway.routing import Match, RouteTable
 from gateway.store.usage import KeyUsage, Usage
@@ -176,14 +179,16 @@ def _by_pattern(parts: Parts, spec: RouteSpec) -> Authenticator:
             return BodyCredentials(spec.max_body)
         case "registered_key":
             assert spec.max_body is not None
-            owner = _app_token(parts, spec) if spec.owner == "app_token" else None
+            owner = None
+            if spec.owner == "app_token":
+                owner = _app_token(parts, spec.scope, vip=spec.vip)
             return RegisteredKey(parts.vault, spec.max_body, inject=spec.inject, owner=owner)
         case "app_token":
-            return _app_token(parts, spec)
+            return _app_token(parts, spec.scope, vip=spec.vip)
 
 
-def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
-    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
+def _app_token(parts: Parts, scope: tuple[str, ...] = (), *, vip: bool = False) -> AppToken:
+    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(scope), vip=vip)
 
 
 def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:
@@ -240,13 +245,12 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     is_on = endpoint.is_on(settings)
     name, pattern = (endpoint.name, endpoint.auth) if is_on else (UNMATCHED, NO_PATTERN)
     limits: tuple[Limit, ...] = ()
-    if is_on and endpoint.has_limit:
-        policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
-        limits = (Limit(parts.limiter_of(policy), by_address(parts.addresses)),)
+    if is_on and (limit := endpoint.limit(settings)) is not None:
+        limits = (Limit(parts.limiter_of(Policy(*limit)), by_address(parts.addresses)),)
     return Route(
         name=name,
         pattern=pattern,
-        authenticator=_asks(parts, endpoint.name) if is_on else Public(),
+        authenticator=_holder(parts, endpoint) if is_on else Public(),
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
@@ -256,14 +260,16 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     )
 
 
-def _asks(parts: Parts, name: OwnName) -> Authenticator:
-    """Who may call; sign-in and what the contract leaves open judge for themselves."""
-    match name:
-        case "api-key-usage":
-            return PlanKey(parts.keys, parts.users, parts.plans, None)  # with whatever plan
-        case "api-key-register":
-            return AppToken(parts.tokens, parts.users, parts.plans, frozenset())
-        case _:
+def _holder(parts: Parts, endpoint: OwnEndpoint) -> Authenticator:
+    """Whoever has a valid key, with whatever plan, or a valid token; what is in a body is judged
+    by the endpoint.
+    """
+    match endpoint.asks_for:
+        case "key":
+            return PlanKey(parts.keys, parts.users, parts.plans, None)
+        case "token":
+            return _app_token(parts)
+        case None:
             return Public()
 
 
@@ -288,12 +294,16 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
                 parts.google = GoogleVerifier(
                     parts.session, google.certificates_url, google.audiences
                 )
-            return GoogleSignIn(parts.google, parts.users, parts.tokens).respond
+            return GoogleSignIn(parts.google, parts.users, parts.sessions).respond
         case "sign-in-apple":
             apple = settings.apple
             if parts.apple is None:
                 parts.apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
-            return AppleSignIn(parts.apple, parts.users, parts.tokens).respond
+            return AppleSignIn(parts.apple, parts.users, parts.sessions).respond
+        case "token-refresh":
+            return RefreshToken(parts.sessions).respond
+        case "sign-out":
+            return Logout(parts.store, parts.revocation, _app_token(parts).claims).respond
 
 
 async def _absent(_exchange: Exchange) -> Answer:

@@ -4,7 +4,7 @@ Terms: a *route* claims requests and says who may pass; an *upstream* is a backe
 stand in `upstreamspec.py`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -20,13 +20,13 @@ from gateway.fields import (
     Methods,
     Name,
     RoutePath,
+    ScopeWord,
     Text,
     UpgradeName,
     Window,
 )
-from gateway.routing import Match, host_name
+from gateway.routing import Match
 from gateway.sections import CorsSettings, NetworkLists, WhenStoreIsDown
-from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
 
@@ -35,107 +35,6 @@ Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_
 BODY_PATTERNS = ("body_credentials", "registered_key")  # they read the body, all of it
 SUBPROTOCOL_PATTERNS = ("plan_key", "app_token")  # their credential fits into a subprotocol
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
-
-OwnName = Literal[
-    "status",
-    "health",
-    "api-key-verify",
-    "api-key-status",
-    "api-key-register",
-    "api-key-usage",
-    "sign-in-google",
-    "sign-in-apple",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class OwnEndpoint:
-    """What the gateway answers itself. `demands` is what it asks of the client.
-
-    `switched_by` names the setting without which it is a 404; `has_limit`: the one of `vault`.
-    """
-
-    name: OwnName
-    auth: Auth
-    claims: Match
-    demands: str = "nothing"
-    switched_by: (
-        Literal["google.audiences", "apple.audiences", "vault.encryption_keys", "ledger.enabled"]
-        | None
-    ) = None
-    has_limit: bool = False
-
-    def is_on(self, settings: Settings) -> bool:
-        match self.switched_by:
-            case None:
-                return True
-            case "google.audiences":
-                return bool(settings.google.audiences)
-            case "apple.audiences":
-                return bool(settings.apple.audiences)
-            case "ledger.enabled":
-                return settings.ledger.enabled
-            case "vault.encryption_keys":
-                return any(key.secret is not None for key in settings.vault.encryption_keys)
-
-
-# No route may claim these.
-OWN_ENDPOINTS = (
-    OwnEndpoint("status", "public", Match("/", frozenset({"GET"}))),
-    OwnEndpoint("health", "public", Match("/health", frozenset({"GET"}))),
-    OwnEndpoint(
-        "api-key-verify",
-        "registered_key",
-        Match("/api-key/verify", frozenset({"POST"})),
-        demands="email in the JSON body",
-        switched_by="vault.encryption_keys",
-        has_limit=True,
-    ),
-    OwnEndpoint(
-        "api-key-status",
-        "registered_key",
-        Match("/api-key/status/{email}", frozenset({"GET"})),
-        switched_by="vault.encryption_keys",
-        has_limit=True,
-    ),
-    OwnEndpoint(
-        "api-key-register",
-        "app_token",
-        Match("/api-key/register", frozenset({"POST", "DELETE"})),
-        demands=(
-            "an app token, and in the JSON body the email of its user; to register one, "
-            "api_key and api_secret too"
-        ),
-        switched_by="vault.encryption_keys",
-        has_limit=True,
-    ),
-    OwnEndpoint(
-        "api-key-usage",
-        "plan_key",
-        Match("/api-key/usage", frozenset({"GET"})),
-        demands="X-Primit-API-Key with a valid key",
-        switched_by="ledger.enabled",
-        has_limit=True,
-    ),
-    OwnEndpoint(
-        "sign-in-google",
-        "app_token",
-        Match("/auth/mobile/google", frozenset({"POST"})),
-        demands="id_token in the JSON body",
-        switched_by="google.audiences",
-    ),
-    OwnEndpoint(
-        "sign-in-apple",
-        "app_token",
-        Match("/auth/mobile/apple", frozenset({"POST"})),
-        demands="identity_token in the JSON body",
-        switched_by="apple.audiences",
-    ),
-)
-# Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
-OWN_NAMES = frozenset(
-    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "unmatched"}
-)
 
 
 class WeightStep(Model):
@@ -268,8 +167,10 @@ class RouteSpec(Model):
     """registered_key: put the stored api_key and api_secret into the body."""
     owner: Literal["app_token"] | None = None
     """registered_key: the caller must also prove, by app token, that the email is theirs."""
-    scope: tuple[Text, ...] = ()
-    """app_token: words that the token's scope must have."""
+    scope: tuple[ScopeWord, ...] = ()
+    """app_token: words that the token's scope must have, all of them."""
+    vip: Flag = False
+    """app_token: the user must be a VIP now."""
     enforce: Flag = True
     """false: let everyone pass, and report who would have been refused."""
     loose_path: Flag = False
@@ -336,12 +237,6 @@ class Draft:
 
     def sound(self, *fields: str) -> bool:
         return self.checked.sound(*((field,) for field in fields))
-
-
-def own_endpoints(routes: tuple[RouteSpec, ...]) -> tuple[Match, ...]:
-    """What the gateway answers itself, for each host a route names too: none takes them away."""
-    hosts = dict.fromkeys(host_name(route.host) for route in routes if route.host is not None)
-    return tuple(replace(own.claims, host=host) for host in (None, *hosts) for own in OWN_ENDPOINTS)
 
 
 def label(kind: str, name: str | int, loc: Loc = ()) -> str:

@@ -44,6 +44,7 @@ LIMIT = 100  # requests in any minute; every request but those that exceed it ha
 VERIFY, STATUS, USAGE = "/api-key/verify", "/api-key/status/", "/api-key/usage"
 REGISTER = "/api-key/register"
 GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
+REFRESH, LOGOUT = "/auth/refresh", "/auth/logout"
 
 
 @dataclass
@@ -69,11 +70,13 @@ class Scenario(Sender):
     apple: AppleStandIn
     binance: BinanceStandIn
     backend: RawBackend
+    token_file: Path
     metrics: bytes = b""
     probes: bytes = b""
     redis: bytes = b""
     arguments: bytes = b""
     said: list[str] = field(default_factory=list)  # by commands
+    issued: dict[str, str] = field(default_factory=dict)  # by sign-in or refresh, the last time
 
     async def play(self) -> Aftermath:
         await asyncio.to_thread(self.arrange)
@@ -91,6 +94,7 @@ class Scenario(Sender):
             self.odd_paths,
             self.registered_keys,
             self.sign_ins,
+            self.sessions,
             self.admin,
             self.clients_that_leave,
             self.limits,
@@ -118,6 +122,10 @@ class Scenario(Sender):
                     "plan key, new", self.gateway.result(*words)["key"]
                 )
                 self.said.append(str(self.gateway.result("keys", "usage", issued["id"])))
+        for command in (("tokens", "show"), ("tokens", "rotate", "--no-reload")):
+            self.said.append(str(self.gateway.result(*command)))
+        for entry in json.loads(self.token_file.read_text())["secrets"][:1]:
+            self.canaries.watch("token secret, rotated", entry["secret"])
         words = ("--user", "42", "--plan", "standard")
         self.said.append(str(self.gateway.result("plans", "set", *words)))
         self.binance_keys = {
@@ -193,6 +201,8 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
+                "GATEWAY_APP_TOKENS__LEGACY__SECRET": plant("legacy secret, too short"),
+                "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
             }.items()
@@ -204,6 +214,15 @@ class Scenario(Sender):
             assert done.returncode in (1, 2), done
             assert done.stderr, done
             self.said += [done.stdout, done.stderr]
+
+    def bad_token_file(self) -> Path:
+        """Secrets in every place where none can be."""
+        plant = self.canaries.plant
+        path = self.token_file.with_name("bad.json")
+        path.touch(0o600)
+        entry = {"id": "a", "secret": plant("filed secret, too short"), plant("no field"): 1}
+        path.write_text(json.dumps({"secrets": [entry, plant("no entry")], plant("no list"): []}))
+        return path
 
     # The steps.
 
@@ -437,12 +456,18 @@ class Scenario(Sender):
                 break
             del self.statuses[name]
             await asyncio.sleep(0.2)
-        self.watch_issued("Apple", answer)
+        issued = self.watch_issued("Apple", answer)
+        bearer = [("Authorization", f"Bearer {issued['access_token']}")]
+        await self.post("good", 200, LOGOUT, b"", bearer)
 
-    def watch_issued(self, provider: str, answer: bytes) -> None:
-        """The token that a sign-in gave; the answer holds it by contract."""
-        token = json.loads(answer)["access_token"]
-        self.canaries.watch(f"token for {provider}", token.split(".")[2], spare=("answers",))
+    def watch_issued(self, whom: str, answer: bytes) -> dict[str, str]:
+        """The tokens that a sign-in or a refresh gave; the answer holds them by contract."""
+        issued: dict[str, str] = json.loads(answer)
+        signature = issued["access_token"].split(".")[2]
+        self.canaries.watch(f"token for {whom}", signature, spare=("answers",))
+        secret = issued["refresh_token"].split("_", 2)[2]
+        self.canaries.watch(f"refresh token for {whom}", secret, spare=("answers",))
+        return issued
 
     async def sign_ins(self) -> None:
         now = int(time.time())
@@ -468,10 +493,41 @@ class Scenario(Sender):
                 name, expected, GOOGLE, json.dumps({"id_token": token}).encode()
             )
             if name == "good":
-                self.watch_issued("Google", answer)
+                self.issued = self.watch_issued("Google", answer)
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
         for how in CRASHES:
             await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
+
+    async def sessions(self) -> None:
+        """Refresh tokens, good and used, where they belong and where not; and the end of both."""
+
+        async def refresh(name: str, expected: int, token: object, *fields: Any) -> bytes:
+            body = json.dumps({"refresh_token": token}).encode()
+            return await self.post(name, expected, REFRESH, body, fields)
+
+        used = self.issued["refresh_token"]
+        for how in CRASHES:
+            await refresh(f"crash {how}", 500, used, ("X-Crash", how))
+        self.issued = self.watch_issued("a refresh", await refresh("good", 200, used))
+        good = self.issued["refresh_token"]
+        await refresh("cut", 401, good[:-1])
+        await refresh("of another form", 401, self.canaries.plant("no refresh token"))
+        await refresh("in a list", 422, [good])
+        await refresh("overlong", 422, good * 9)
+        for place in (f"/{good}", f"/x/{good}/y"):
+            await self.send(f"path: {place[:9]}", 404, self.request("GET", place))
+        bearer = [("Authorization", f"Bearer {good}")]
+        await self.post("refresh token", 401, LOGOUT, b"", bearer)
+        for words, given in ((("--user", "1", "--jti", good), None), ((), f"{good} {good}")):
+            done = await asyncio.to_thread(
+                self.gateway.command, "tokens", "revoke", *words, given=given
+            )
+            assert done.returncode in (1, 2), done
+            self.said += [done.stdout, done.stderr]
+        await refresh("used", 401, used)
+        await refresh("ended", 401, good)
+        bearer = [("Authorization", f"Bearer {self.issued['access_token']}")]
+        await self.post("revoked", 401, LOGOUT, b"", bearer)
 
     async def admin(self) -> None:
         """The admin API, its crashes, and what is no request at all."""
@@ -533,6 +589,10 @@ class Scenario(Sender):
         await self.post("Redis gone", 503, VERIFY, self.named(self.email))
         sign_in = json.dumps({"id_token": self.google.token()}).encode()
         await self.post("Redis gone", 503, GOOGLE, sign_in)
+        body = json.dumps({"refresh_token": self.issued["refresh_token"]}).encode()
+        await self.post("Redis gone", 503, REFRESH, body)
+        bearer = [("Authorization", f"Bearer {self.tokens['good']}")]
+        await self.post("Redis gone", 503, LOGOUT, b"", bearer)
         for count in range(LIMIT + 2):
             expected = 200 if count < LIMIT else 429
             await self.shot(f"Redis gone, no. {count}", expected, "plan", address="203.0.113.99")
@@ -606,6 +666,10 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         binance = await stack.enter_async_context(BinanceStandIn())
         backend = await RawBackend(script=misbehave).start()
         stack.push_async_callback(backend.stop)
+        token_file = folder / "tokens.json"
+        token_file.touch(0o600)
+        filed = {"id": "filed", "secret": canaries.plant("token secret, filed", size=24)}
+        token_file.write_text(json.dumps({"secrets": [filed | {"retires_at": "2999-01-01"}]}))
         gateway = GatewayProcess(
             folder / "gateway",
             config={
@@ -613,6 +677,11 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
+                "app_tokens": {
+                    "refresh": {},
+                    "secrets_file": str(token_file),
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
+                },
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
                 "vault": {"binance_url": binance.base_url, "verify_every": 0},
                 "logging": {"level": "debug"},
@@ -624,6 +693,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )
@@ -637,4 +707,5 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             apple=apple,
             binance=binance,
             backend=backend,
+            token_file=token_file,
         ).play()

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 
 from gateway.admin.arguments import BadArgument, Parser, Refused
 from gateway.errors import StoreUnavailable
+from gateway.identity.revocation import Revocation
 from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
@@ -39,6 +40,7 @@ class Context:
     rotation: Rotation
     plans: Plans
     users: Users
+    revocation: Revocation
     vault: Vault
     limiter: Limiter
 
@@ -68,6 +70,7 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
             rotation=Rotation(store, keys),
             plans=Plans(users, settings.plans),
             users=users,
+            revocation=Revocation(store),
             vault=Vault(store, settings.vault, Binance(session, settings.vault)),
             limiter=limiter,
         )
