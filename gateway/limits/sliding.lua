@@ -137,7 +137,8 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
     add(state, time, used, math.max(0, time - floor(granted_at / unit)))
   end
 
-  local admitted = room_for(state, policy, asked, weight)
+  local free = untold(policy, state.count + state.reserved + asked * weight)
+  local admitted = room_for(state, policy, asked, weight, free)
   if admitted > 0 then
     add(state, time, admitted * weight, 0)
   end
@@ -150,7 +151,7 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
       wait = until_free(state, policy, now, gone, certain + weight - policy.requests)
     else
       verdict = UNDECIDED
-      if state.reserved == 0 then
+      if state.reserved + free == 0 then
         wait = (state.oldest + 1) * unit - 1 + window - now
       end
     end
