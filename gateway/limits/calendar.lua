@@ -46,7 +46,8 @@ local function decide_calendar(policy, text, asked, weight, granted_at, size, us
   if granted_at >= first then
     state.count = state.count + used
   end
-  local busy = asked > 1 or (state.count > 0 and now - state.newest <= valid)
+  local told = size == 0 and used or 0
+  local busy = asked + told > 1 or (state.count > 0 and now - state.newest <= valid)
   policy.ends = ends
   local free = untold(policy, state.count + state.reserved + asked * weight)
   local admitted = room_for(state, policy, asked, weight, free)
@@ -62,7 +63,7 @@ local function decide_calendar(policy, text, asked, weight, granted_at, size, us
     else
       verdict, wait = UNDECIDED, 0
     end
-  elseif busy and asked > 0 and remaining - free >= SPARE_GRANTS * policy.grant
+  elseif busy and asked + told > 0 and remaining - free >= SPARE_GRANTS * policy.grant
     and now + valid < ends
   then
     reserved = policy.grant

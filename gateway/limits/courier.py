@@ -38,7 +38,7 @@ QUESTIONS_A_CALL = 500  # Redis serves nobody else meanwhile: some 2 ms
 NUMBERS_AN_ANSWER = 6
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Question:
     """One bucket of one policy: its keys, and what window.lua wants to know of it."""
 

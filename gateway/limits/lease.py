@@ -68,14 +68,6 @@ class Lease:
         self.untold[bucket] = untold + cost
         return Decision(policy, True, remaining, reset, False, 0)
 
-    def answered(self, bucket: str, remaining: int, wait_ms: int, now: float) -> None:
-        """What Redis last said of a bucket."""
-        answers = self._answers
-        answers.pop(bucket, None)
-        answers[bucket] = remaining, now + wait_ms / 1000
-        if len(answers) > ANSWERS_KEPT:
-            answers.popitem(last=False)
-
     # From here on: what goes with a call, and comes with its answer.
 
     def keys(self, now: float) -> tuple[str, ...]:
@@ -94,7 +86,17 @@ class Lease:
         """With this call, so nothing more is admitted until it is answered."""
         self._under_way[bucket] = self.allowance
 
-    def landed(self, bucket: str) -> None:
+    def landed(self, bucket: str, remaining: int, frees: float) -> None:
+        """An answer: so much was left, and the oldest request leaves the window then."""
+        self._under_way.pop(bucket, None)
+        answers = self._answers
+        answers.pop(bucket, None)
+        answers[bucket] = remaining, frees
+        if len(answers) > ANSWERS_KEPT:
+            answers.popitem(last=False)
+
+    def lost(self, bucket: str) -> None:
+        """There is no answer."""
         self._under_way.pop(bucket, None)
 
     @property

@@ -36,6 +36,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.errors import StoreUnavailable
 from gateway.limits import courier
@@ -81,8 +82,7 @@ class Refusal:
     cost: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(NamedTuple):
     """A request that waits for Redis, not beyond `patience_ends`."""
 
     answer: asyncio.Future[Decision | None]
@@ -90,7 +90,7 @@ class Waiter:
     patience_ends: float
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class WindowQuestion(Question):
     """Who waits for the answer about a bucket."""
 
@@ -135,6 +135,7 @@ class Limiter:
         lease = Lease(policy, keys, self._window_key)
         # In a cluster the marks of all buckets would not share a slot with theirs.
         self._lease = lease if lease.allowance and not store.spread else None
+        self._superseded: list[tuple[str, Reservation]] = []
         self._refusals: OrderedDict[str, Refusal] = OrderedDict()
 
     async def admit(
@@ -294,6 +295,8 @@ class Limiter:
             for cost, alike in by_cost.items():
                 questions.append(self._question(bucket, reservation, alike, cost))
                 reservation = None
+        superseded, self._superseded = self._superseded, []
+        questions += (self._question(bucket, each, [], 1) for bucket, each in superseded)
         while self._reservations:
             bucket, reservation = next(iter(self._reservations.items()))
             if now < reservation.ends:
@@ -309,9 +312,9 @@ class Limiter:
             return []
         since_ms = lease.since_ms
         told = lease.depart(now, wanted=wanted)
-        returned = (Reservation(since_ms, 0, 0.0, 0, 0, used) for used in told.values())
         questions: list[Question] = [
-            self._question(bucket, each, [], 1) for bucket, each in zip(told, returned, strict=True)
+            WindowQuestion(self, self._keys(bucket), 0, 1, since_ms, 0, used, bucket, [])
+            for bucket, used in told.items()
         ]
         if lease.returning or (lease.has_news and not wanted and not told):
             questions.append(self._question("", None, [], 1))
@@ -321,16 +324,9 @@ class Limiter:
         self, bucket: str, returned: Reservation | None, waiters: list[Waiter], cost: int
     ) -> WindowQuestion:
         given = returned or Reservation(0, 0, 0.0, 0, 0)
+        returned_so = given.granted_at, given.size, given.used
         return WindowQuestion(
-            asker=self,
-            keys=self._keys(bucket),
-            asked=len(waiters),
-            weight=cost,
-            granted_at=given.granted_at,
-            size=given.size,
-            used=given.used,
-            bucket=bucket,
-            waiters=waiters,
+            self, self._keys(bucket), len(waiters), cost, *returned_so, bucket, waiters
         )
 
     def _keys(self, bucket: str) -> tuple[str, ...]:
@@ -344,8 +340,9 @@ class Limiter:
         admitted, verdict, remaining, wait_ms, reserved, granted_at = answer
         bucket, waiters, cost = question.bucket, question.waiters, question.weight
         if self._lease is not None:
-            self._lease.landed(bucket)
-            self._lease.answered(bucket, remaining, wait_ms, self._clock())
+            self._lease.landed(bucket, remaining, sent_at + wait_ms / 1000)
+            if not waiters and not reserved and verdict == ADMITTED:
+                return
         reset = max(0, min(math.ceil(wait_ms / 1000), self.policy.window_seconds))
         self.counts.admitted += admitted
         for at, waiter in enumerate(waiters[:admitted], 1):
@@ -353,6 +350,8 @@ class Limiter:
             settle(waiter, Decision(self.policy, True, left, reset, False, 0))
         if reserved:
             ends = sent_at + courier.RESERVED_SECONDS
+            if bucket in self._reservations:  # a bucket can be in several questions of a call
+                self._superseded.append((bucket, self._reservations.pop(bucket)))
             self._reservations[bucket] = Reservation(granted_at, reserved, ends, remaining, reset)
             self.courier.lent(self)
         others = waiters[admitted:]
@@ -383,7 +382,7 @@ class Limiter:
     def fail(self, question: Question) -> None:
         assert isinstance(question, WindowQuestion)
         if self._lease is not None:
-            self._lease.landed(question.bucket)
+            self._lease.lost(question.bucket)
         for waiter in question.waiters:
             settle(waiter, None)
 

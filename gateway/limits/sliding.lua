@@ -132,7 +132,8 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
   if state.count > 0 then
     drop_runs(state, floor((now - window + 1) / unit) - 1)
   end
-  local busy = asked > 1 or (state.count > 0 and (time - state.newest) * unit <= valid)
+  local told = size == 0 and used or 0
+  local busy = asked + told > 1 or (state.count > 0 and (time - state.newest) * unit <= valid)
   if used > 0 then
     add(state, time, used, math.max(0, time - floor(granted_at / unit)))
   end
@@ -156,7 +157,7 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
       end
     end
   else
-    if busy and asked > 0 and 2 * (state.count + state.reserved + policy.grant) <= policy.requests
+    if busy and asked + told > 0 and 2 * (state.count + state.reserved + policy.grant) <= policy.requests
     then
       reserved = policy.grant
     end

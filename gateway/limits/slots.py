@@ -38,7 +38,7 @@ class Waiter:
     last: bool
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class SlotQuestion(Question):
     """Who waits for the answer about a bucket."""
 
