@@ -259,9 +259,7 @@ class Courier:
             [valid, forget, self._worker, len(askers), *constants, *asked],
         )
 
-    def _take(
-        self, call: Call, questions: Sequence[Question], sent_at: float, reply: Any
-    ) -> None:
+    def _take(self, call: Call, questions: Sequence[Question], sent_at: float, reply: Any) -> None:
         if reply is None:
             for question in questions:
                 question.asker.fail(question)

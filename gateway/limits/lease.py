@@ -1,7 +1,7 @@
 """What a worker may admit of any bucket without asking: a little, and it tells of it soon after.
 
 So no request waits for Redis far from a limit, not even the first of an address. `leases.lua` says
-how a limit stays exact nevertheless: near it a bucket is *marked*, and no request of a marked one is
+how a limit stays exact nevertheless: near it a bucket is *marked*, and nothing of a marked one is
 admitted under a lease. A lease ends `RESERVED_SECONDS` after the call that brought it was sent; any
 call brings another one, and one that nobody needs any more is given back.
 
@@ -74,7 +74,7 @@ class Lease:
         return self._keys if now >= self._paused_until else ()
 
     def depart(self, now: float, *, wanted: bool) -> dict[str, int]:
-        """What there is to tell of. One that has ended is given back, unless another is `wanted`."""
+        """What there is to tell of. An ended one is given back, unless another is `wanted`."""
         self._under_way, self.untold = self.untold, {}
         wanted = wanted or self.has_news or bool(self._under_way)
         self.returning = 0 < self.ends <= now and not wanted
@@ -104,15 +104,16 @@ class Lease:
         """As window.lua takes them."""
         return self.allowance, self.kept_seconds * 1000, -1 if self.returning else self._heard
 
-    def renew(self, sent_at: float, now: float, at_ms: int, marks: Sequence[str | int] | None) -> bool:
-        """Take a call's answer. Is there news, of which the others wait to know that it has come?"""
+    def renew(
+        self, sent_at: float, now: float, at_ms: int, marks: Sequence[str | int] | None
+    ) -> bool:
+        """Take a call's answer. Is there news that others wait for this worker to have heard?"""
         if marks is None or len(self._marked) + len(marks) // 2 > 2 * MARKS_KEPT:
             self._heard, self.ends, self._paused_until = 0, 0.0, now + PAUSE_SECONDS
             self._marked.clear()
             self.has_news = False
             return False
-        if at_ms:
-            self._at_ms, self.ends = at_ms, sent_at + courier.RESERVED_SECONDS
+        self._at_ms, self.ends = at_ms, sent_at + courier.RESERVED_SECONDS if at_ms else 0.0
         before = self._heard
         for key, number in zip(marks[::2], marks[1::2], strict=True):
             assert isinstance(key, str)

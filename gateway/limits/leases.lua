@@ -83,9 +83,6 @@ local function news_for(policy)
   )
   local lost = policy.heard > 0 and tonumber(marks[2]) ~= policy.heard
   local ending = policy.ends and policy.ends <= clock + valid
-  local leased = #marks <= 2 * MOST_MARKS and not lost and not ending
-  if not leased then
-    redis.call('HDEL', policy.holders, worker)
-  end
-  return #marks <= 2 * MOST_MARKS and not lost and marks or nil, leased
+  local told = #marks <= 2 * MOST_MARKS and not lost
+  return told and marks or nil, told and not ending
 end

@@ -7,8 +7,8 @@ waits for Redis only when the answer could be "no":
   worker admits some requests on its own, for a moment that ends before Redis believes it does (it
   is measured from before the call was sent). Then it is given back: what was used is counted, the
   rest is free again. While it is out, it counts in full.
-- While calls come and go, the worker has a *lease* (lease.py): it admits a little of any bucket that
-  is far from its limit, and tells of it some milliseconds later.
+- While calls come and go, the worker has a *lease* (lease.py): it admits a little of any bucket
+  that is far from its limit, and tells of it some milliseconds later.
 - A refusal that is known to last (a block, or a full window) is remembered and repeated for
   `REFUSAL_TRUSTED_SECONDS`; then Redis is asked again. So a blocked client costs Redis at most one
   look a second and worker, and an unblocked one is refused for no longer than that.
@@ -35,8 +35,6 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from gateway.errors import StoreUnavailable
 from gateway.limits import courier
@@ -46,6 +44,7 @@ from gateway.limits.courier import Courier, Question
 from gateway.limits.lease import Lease
 from gateway.limits.local import local_windows
 from gateway.limits.policy import Counts, Decision, Policy
+from gateway.limits.waiting import Refusal, Reservation, Waiter, WindowQuestion, settle
 from gateway.sections import ClientIpSettings, WhenStoreIsDown
 from gateway.store.redis import Store
 
@@ -58,44 +57,6 @@ PATIENCE_SECONDS = 1.0
 REFUSAL_TRUSTED_SECONDS = 1.0
 RESERVATIONS_KEPT = 10_000
 REFUSALS_KEPT = 100_000
-
-
-@dataclass(slots=True)
-class Reservation:
-    """What this worker may admit on its own. `granted_at` is Redis's time, `ends` this worker's."""
-
-    granted_at: int
-    size: int
-    ends: float
-    remaining: int
-    reset: int
-    used: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A "no" to `cost` or more that lasts until `ends`; after `trusted_until` it is looked up."""
-
-    blocked: bool
-    ends: float
-    trusted_until: float
-    cost: int
-
-
-class Waiter(NamedTuple):
-    """A request that waits for Redis, not beyond `patience_ends`."""
-
-    answer: asyncio.Future[Decision | None]
-    cost: int
-    patience_ends: float
-
-
-@dataclass(slots=True)
-class WindowQuestion(Question):
-    """Who waits for the answer about a bucket."""
-
-    bucket: str
-    waiters: list[Waiter]
 
 
 class Limiter:
@@ -213,9 +174,7 @@ class Limiter:
         remaining = reservation.remaining - reservation.used
         return Decision(self.policy, True, remaining, reservation.reset, False, 0)
 
-    def _admit_leased(
-        self, lease: Lease, bucket: str, cost: int, now: float
-    ) -> Decision | None:
+    def _admit_leased(self, lease: Lease, bucket: str, cost: int, now: float) -> Decision | None:
         decision = lease.admit(bucket, cost, now)
         if decision is not None:
             self.counts.admitted += 1
@@ -269,6 +228,8 @@ class Limiter:
         ends = [next(iter(self._reservations.values())).ends] if self._reservations else []
         if self._lease is not None and self._lease.ends:
             ends.append(self._lease.ends)
+        if self._superseded:
+            ends.append(0.0)
         return min(ends, default=None)
 
     def questions(self) -> list[Question]:
@@ -367,7 +328,8 @@ class Limiter:
         self, bucket: str, waiters: list[Waiter], sent_at: float, seconds: float, verdict: int
     ) -> None:
         now = self._clock()
-        trusted_until = sent_at + min(seconds, REFUSAL_TRUSTED_SECONDS)
+        # Redis's clock tells whole milliseconds: in the last one the window may be open again.
+        trusted_until = sent_at + min(seconds - 0.001, REFUSAL_TRUSTED_SECONDS)
         blocked = verdict == BLOCKED or self.policy.block > 0
         cost = waiters[0].cost if waiters else 1
         refusal = Refusal(blocked, sent_at + seconds, trusted_until, cost)
@@ -421,9 +383,3 @@ class Limiter:
         self._refusals.pop(bucket, None)
         self._local.forget(bucket)
         return lifted
-
-
-def settle(waiter: Waiter, decision: Decision | None) -> None:
-    """Answer a request, unless its client has left; None: there is no answer."""
-    if not waiter.answer.done():
-        waiter.answer.set_result(decision)
