@@ -11,11 +11,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+BENCH := PYTHONPATH=benchmarks:tests:tests/listener $(BIN)/python
 # The base64 of 32 zeros: a vault key in form, and nobody's.
 ANY_KEY := AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check bench bench-limits test conformance fuzz lint format lock clean
+.PHONY: help install demo demo-check bench bench-limits cost profile test conformance fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -42,6 +43,11 @@ bench: install ## forwarding throughput beside nginx; two cores, about a minute
 	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
 	@command -v wrk >/dev/null || sh tests/tools/install.sh wrk
 	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+cost: install ## instructions a request takes; exits 1 if more than accepted (ARGS=--accept does)
+	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
+	@command -v valgrind >/dev/null || sh tests/tools/install.sh valgrind
+	@$(BENCH) -m bench.cost $(ARGS)
 
 bench-limits: install ## what the limits cost, in speed and in Redis; two cores, about two minutes
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
