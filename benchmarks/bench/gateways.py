@@ -9,7 +9,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -85,6 +85,16 @@ def route_file(ground: Ground, routes: Routes) -> dict[str, Any]:
     }
 
 
+def files(ground: Ground, name: str, chosen: dict[str, Any], routes: Routes) -> list[str]:
+    """The options that name both files, which are written."""
+    options = []
+    for kind, content in (("config", chosen), ("routes", route_file(ground, routes))):
+        path = ground.folder / f"{name}-{kind}.yaml"
+        path.write_text(json.dumps(content))  # which is YAML too
+        options += [f"--{kind}", str(path)]
+    return options
+
+
 @contextlib.contextmanager
 def gateway(
     ground: Ground,
@@ -102,12 +112,7 @@ def gateway(
     chosen["admin"] = {"port": admin}
     if tls:
         chosen["listen"]["tls"] = ground.certificate
-    files = {"config": chosen, "routes": route_file(ground, routes)}
-    command = [sys.executable, "-m", "gateway", "serve"]
-    for kind, content in files.items():
-        path = ground.folder / f"{name}-{kind}.yaml"
-        path.write_text(json.dumps(content))  # which is YAML too
-        command += [f"--{kind}", str(path)]
+    command = [sys.executable, "-m", "gateway", "serve", *files(ground, name, chosen, routes)]
     log, access_log = ground.folder / f"{name}.log", ground.folder / f"{name}-access.log"
     with process(PROXY_CORE, *command, env=ENVIRON, log=log, output=access_log) as pid:
         wait_for(f"http://127.0.0.1:{admin}/readyz", log)
@@ -155,9 +160,8 @@ def app_token() -> str:
     return jwt.encode(claims, SECRET, algorithm="HS256", headers={"kid": "k1"})
 
 
-def body_of(size: int, credentials: Sequence[tuple[str, str]] = ()) -> bytes:
+def body_of(size: int) -> bytes:
     """A JSON body of so many bytes, with credentials as routes of `body_credentials` want them."""
-    order: dict[str, Any] = {"symbol": "BTCUSDT", "quantity": 0.25, "note": ""}
-    order |= dict(credentials or (("api_key", "k" * 64), ("api_secret", "s" * 64)))
+    order = {"symbol": "BTCUSDT", "api_key": "k" * 64, "api_secret": "s" * 64, "note": ""}
     order["note"] = "n" * (size - len(json.dumps(order)))
     return json.dumps(order).encode()

@@ -79,14 +79,14 @@ def process(
             child.wait()
 
 
-def wait_for(url: str, log: Path | None = None) -> None:
-    """Return when it answers with a 200; `log` is what to show when it does not."""
+def wait_for(url: str, log: Path | None = None, *, status: int = 200) -> None:
+    """Return when it answers with that; `log` is what to show when it does not."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     said = "nothing"
     while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
-                if answer.status == 200:
+                if answer.status == status:
                     return
         except urllib.error.HTTPError as error:
             said = str(error)

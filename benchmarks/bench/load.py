@@ -1,0 +1,203 @@
+"""Loads: what is asked of a proxy, and what one measurement of it yields.
+
+Every answer counts: one with another status than expected, or a connection that broke, fails the
+measurement. wrk tells 4xx and 5xx apart from the rest; which status it is exactly, and how long
+the body, is looked at before.
+"""
+
+import http.client
+import json
+import ssl
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.gateways import Proxy
+from bench.machine import LOAD_CORE, PATIENCE_SECONDS, Failed, cpu_seconds
+
+CONNECTIONS = 32
+DONE = """
+done = function(summary, latency)
+  local errors = summary.errors
+  print(string.format(
+    '{"requests": %d, "microseconds": %d, "bytes": %d, "refused": %d, "broken": %d, '
+      .. '"p50": %.1f, "p99": %.1f}',
+    summary.requests, summary.duration, summary.bytes, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(50), latency:percentile(99)))
+end
+"""
+TURNS = """
+local requests, at = {}, 0
+init = function()
+  local files = {}
+  for name, path in pairs(turns) do files[name] = io.lines(path) end
+  while true do
+    local headers, ended = {}, false
+    for name, value in pairs(wrk.headers) do headers[name] = value end
+    for name, lines in pairs(files) do
+      headers[name] = lines()
+      if not headers[name] then ended = true end
+    end
+    if ended then break end
+    requests[#requests + 1] = wrk.format(nil, nil, headers)
+  end
+end
+request = function()
+  at = at % #requests + 1
+  return requests[at]
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one measurement of one side found. `cpu_us` is all processes of the proxy, a request."""
+
+    rate: float  # requests, or messages, a second
+    megabytes: float  # a second
+    p50_ms: float
+    p99_ms: float
+    cpu_us: float
+    busy: float  # the share of its core that the proxy used; well below 1, others were the limit
+
+
+class Load(Protocol):
+    def check(self, proxy: Proxy) -> None:
+        """Ask once. Raises Failed when the answer is not the one that is to be measured."""
+
+    def warm_up(self, proxy: Proxy, folder: Path) -> None: ...
+
+    def sample(self, proxy: Proxy, folder: Path, seconds: float) -> Sample:
+        """Measure for so long. Raises Failed when anything went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLoad:
+    """wrk. `turns` are headers whose values come from a file in turn, one on each line."""
+
+    path: str = "/public/klines"
+    status: int = 200
+    size: int | None = 1500  # of the answer's body; None: any
+    method: str = "GET"
+    fields: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    turns: tuple[tuple[str, Path], ...] = ()
+    warm_requests: int = 0
+    connections: int = CONNECTIONS
+    tls: bool = False
+
+    def check(self, proxy: Proxy) -> None:
+        first = [(name, file.open().readline().strip()) for name, file in self.turns]
+        connection: http.client.HTTPConnection
+        if self.tls:
+            unverified = ssl._create_unverified_context()  # noqa: SLF001  # our own certificate
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", proxy.tls_port, timeout=PATIENCE_SECONDS, context=unverified
+            )
+        else:
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", proxy.port, timeout=PATIENCE_SECONDS
+            )
+        try:
+            fields = dict([*self.fields, *first])
+            connection.request(self.method, self.path, self.body or None, fields)
+            answer = connection.getresponse()
+            size = len(answer.read())
+        finally:
+            connection.close()
+        if answer.status != self.status or self.size not in {None, size}:
+            raise Failed(f"{self.path}: {answer.status} with {size} bytes")
+
+    def warm_up(self, proxy: Proxy, folder: Path) -> None:
+        """What is to be refused may have to be admitted first, until a limit is reached."""
+        deadline, asked = time.monotonic() + 60, 0
+        while True:
+            asked += self._wrk(proxy, folder, 1)["requests"]
+            if asked >= self.warm_requests:
+                return
+            if time.monotonic() > deadline:
+                raise Failed(f"{self.path}: {asked} requests to warm up took more than a minute")
+
+    def sample(self, proxy: Proxy, folder: Path, seconds: float) -> Sample:
+        pids = proxy.family()
+        before = cpu_seconds(pids)
+        found = self.run(proxy, folder, seconds)
+        cpu = cpu_seconds(pids) - before
+        took = found["microseconds"] / 1e6
+        return Sample(
+            rate=found["requests"] / took,
+            megabytes=found["bytes"] / took / 1e6,
+            p50_ms=found["p50"] / 1e3,
+            p99_ms=found["p99"] / 1e3,
+            cpu_us=cpu / found["requests"] * 1e6,
+            busy=cpu / took,
+        )
+
+    def run(self, proxy: Proxy, folder: Path, seconds: float) -> dict[str, int]:
+        """wrk's own summary. Raises Failed when not all answers were as expected."""
+        return self.judged(self._wrk(proxy, folder, seconds))
+
+    def judged(self, found: dict[str, int]) -> dict[str, int]:
+        expected = found["requests"] if self.status >= 400 else 0
+        if not found["requests"]:
+            raise Failed(f"{self.path}: no request was answered")
+        if found["broken"] or found["refused"] != expected:
+            refused, broken = found["refused"], found["broken"]
+            raise Failed(
+                f"{self.path}: of {found['requests']} answers {refused} were 4xx or 5xx "
+                f"instead of {expected}; {broken} connections broke or timed out"
+            )
+        return found
+
+    def _wrk(self, proxy: Proxy, folder: Path, seconds: float) -> dict[str, int]:
+        scheme, port = ("https", proxy.tls_port) if self.tls else ("http", proxy.port)
+        script = folder / "load.lua"
+        script.write_text(self.script())
+        command = ["taskset", "-c", str(LOAD_CORE), "wrk", "-t1", f"-c{self.connections}"]
+        command += [f"-d{max(1, round(seconds))}s", "--timeout", "30s", "-s", str(script)]
+        command.append(f"{scheme}://127.0.0.1:{port}{self.path}")
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"wrk: {done.stderr or done.stdout}")
+        return summary(done.stdout)
+
+    def script(self) -> str:
+        """What wrk is to do, in Lua."""
+        lines = [f"wrk.method = {quoted(self.method)}"]
+        if self.body:
+            lines.append(f"wrk.body = {quoted(self.body.decode())}")
+        lines += [f"wrk.headers[{quoted(name)}] = {quoted(value)}" for name, value in self.fields]
+        if self.turns:
+            files = ", ".join(
+                f"[{quoted(name)}] = {quoted(str(path))}" for name, path in self.turns
+            )
+            lines += [f"local turns = {{{files}}}", TURNS]
+        return "\n".join([*lines, DONE])
+
+
+def summary(output: str) -> dict[str, int]:
+    """What `DONE` has printed at the end of wrk's own words."""
+    found: dict[str, int] = json.loads(output.splitlines()[-1])
+    return found
+
+
+def quoted(text: str) -> str:
+    """A Lua string, of printable ASCII."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def values_file(folder: Path, name: str, values: Sequence[str]) -> Path:
+    """For `turns`."""
+    file = folder / f"{name}.txt"
+    file.write_text("".join(f"{value}\n" for value in values))
+    return file
+
+
+def addresses_file(folder: Path, count: int) -> Path:
+    """So many clients' addresses, for `X-Forwarded-For`."""
+    addresses = [f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in range(count)]
+    return values_file(folder, f"addresses-{count}", addresses)
