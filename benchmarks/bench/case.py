@@ -6,14 +6,16 @@ Figures are `{side: {metric: [one value for each round]}}`, so that the rounds' 
 import contextlib
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from functools import partial
+from http.client import HTTPException
 
 from bench.gateways import Proxy, gateway, many_routes
 from bench.ground import Ground
 from bench.load import Load, Sample
+from bench.machine import Failed
 from bench.peers import NEEDS, PEERS, program
 
 Figures = dict[str, dict[str, list[float]]]
@@ -23,7 +25,7 @@ METRICS = tuple(field.name for field in fields(Sample))
 GATEWAY = "gateway"
 PROXIES: dict[str, Opener] = PEERS | {
     GATEWAY: gateway,
-    "gateway, shipped limit": partial(gateway, name="shipped", rate_limit={}),
+    "gateway, shipped limit": partial(gateway, name="shipped", prefix="shipped", rate_limit={}),
     "gateway, TLS": partial(gateway, name="tls", tls=True),
     "gateway, 2 workers": partial(gateway, name="two", workers=2),
     "gateway, 10 routes": partial(gateway, name="few", routes=many_routes(10)),
@@ -69,15 +71,17 @@ class Comparison:
                     continue
                 if side.proxy not in running:
                     running[side.proxy] = stack.enter_context(PROXIES[side.proxy](ground))
-                side.load.warm_up(running[side.proxy], ground.folder)
-                side.load.check(running[side.proxy])
+                with naming(side):
+                    side.load.warm_up(running[side.proxy], ground.folder)
+                    side.load.check(running[side.proxy])
                 sides.append(side)
             figures: Figures = {side.name: {metric: [] for metric in METRICS} for side in sides}
             for at in range(options.rounds):
                 say(f"round {at + 1} of {options.rounds}")
                 for side in sides[:: 1 if at % 2 else -1]:
-                    proxy = running[side.proxy]
-                    sample = side.load.sample(proxy, ground.folder, options.seconds)
+                    with naming(side):
+                        proxy = running[side.proxy]
+                        sample = side.load.sample(proxy, ground.folder, options.seconds)
                     for metric, value in asdict(sample).items():
                         figures[side.name][metric].append(value)
         return figures
@@ -93,6 +97,15 @@ class Measurement:
 
 
 Case = Comparison | Measurement
+
+
+@contextlib.contextmanager
+def naming(side: Side) -> Iterator[None]:
+    """A failure within says whose it is."""
+    try:
+        yield
+    except (Failed, OSError, HTTPException) as error:
+        raise Failed(f"{side.name}: {error!r}") from error
 
 
 def missing(proxy: str) -> str:

@@ -52,7 +52,7 @@ def beside_nginx(side: str) -> str:
 
 def of_size(size: int) -> HttpLoad:
     if size == LARGE[-1]:
-        return HttpLoad(f"/public/{size}", size=size, connections=2)
+        return HttpLoad(f"/public/{size}", size=size, connections=2, least_seconds=5)
     return HttpLoad(f"/public/{size}", size=size)
 
 
@@ -130,7 +130,9 @@ CASES: tuple[Case, ...] = (
         "connections", "1, 32 and 512 connections, 1.5 KB", connections, "rate", beside_nginx
     ),
     Comparison("closing", "a connection for each request", closing),
-    Comparison("websocket", "messages of 64 B to and fro, 32 WebSockets", sockets),
+    Comparison(
+        "websocket", "messages of 64 B to and fro, 32 WebSockets, by CPU", sockets, "per_cpu_second"
+    ),
     Comparison("tls", "TLS in front, 1.5 KB, 32 connections", tls),
     Comparison("workers", "1 and 2 workers on the same core", workers, metric="cpu_us"),
     Comparison("routes", "10 and 10,000 routes", routes),

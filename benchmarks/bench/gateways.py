@@ -49,10 +49,11 @@ class Proxy:
         return [each for pid in self.pids for each in family(pid)]
 
 
-def settings(ground: Ground) -> dict[str, Any]:
+def settings(ground: Ground, prefix: str = "gw") -> dict[str, Any]:
+    """Gateways with one prefix share keys, counts and blocks."""
     return {
         "listen": {"host": "127.0.0.1"},
-        "store": {"url": f"redis://127.0.0.1:{ground.redis}/0", "timeout": 2},
+        "store": {"url": f"redis://127.0.0.1:{ground.redis}/0", "prefix": prefix, "timeout": 2},
         "client_ip": {"trusted_proxies": ["127.0.0.0/8"]},  # the load generator names addresses
         "rate_limit": {"requests": OUT_OF_REACH},
         "bounds": {"connections": 20_000, "connections_per_ip": 20_000},
@@ -103,11 +104,12 @@ def gateway(
     routes: Routes = ROUTES,
     workers: int = 1,
     tls: bool = False,
+    prefix: str = "gw",
     **sections: dict[str, Any],
 ) -> Iterator[Proxy]:
     """A gateway with these settings beside the usual ones, ready."""
     port, admin = free_port(), free_port()
-    chosen = settings(ground) | sections
+    chosen = settings(ground, prefix) | sections
     chosen["listen"] |= {"port": port, "workers": workers}
     chosen["admin"] = {"port": admin}
     if tls:
@@ -122,7 +124,7 @@ def gateway(
                 raise Failed(f"not all workers came:\n{log.read_text()}")
             time.sleep(0.05)
         yield Proxy(0 if tls else port, (pid,), port if tls else 0)
-    access_log.unlink()
+    access_log.unlink(missing_ok=True)
 
 
 def issue_keys(ground: Ground, count: int) -> list[str]:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from bench.gateways import Proxy
-from bench.machine import LOAD_CORE, PATIENCE_SECONDS, Failed, cpu_seconds
+from bench.machine import LOAD_CORE, PATIENCE_SECONDS, TICKS_A_SECOND, Failed, cpu_seconds
 
 CONNECTIONS = 32
 DONE = """
@@ -55,14 +55,27 @@ end
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one measurement of one side found. `cpu_us` is all processes of the proxy, a request."""
+    """What one measurement of one side found. CPU is that of all processes of the proxy."""
 
     rate: float  # requests, or messages, a second
     megabytes: float  # a second
     p50_ms: float
     p99_ms: float
     cpu_us: float
+    per_cpu_second: float  # requests; what a core of its own could do at most
     busy: float  # the share of its core that the proxy used; well below 1, others were the limit
+
+    @classmethod
+    def of(cls, requests: int, seconds: float, cpu_seconds: float, **more: float) -> Self:
+        """`cpu_seconds` are read from a clock that ticks: never none at all."""
+        cpu = max(cpu_seconds, 1 / TICKS_A_SECOND)
+        return cls(
+            rate=requests / seconds,
+            cpu_us=cpu / max(requests, 1) * 1e6,
+            per_cpu_second=requests / cpu,
+            busy=cpu / seconds,
+            **more,
+        )
 
 
 class Load(Protocol):
@@ -88,6 +101,7 @@ class HttpLoad:
     turns: tuple[tuple[str, Path], ...] = ()
     warm_requests: int = 0
     connections: int = CONNECTIONS
+    least_seconds: float = 0.0
     tls: bool = False
 
     def check(self, proxy: Proxy) -> None:
@@ -125,16 +139,16 @@ class HttpLoad:
     def sample(self, proxy: Proxy, folder: Path, seconds: float) -> Sample:
         pids = proxy.family()
         before = cpu_seconds(pids)
-        found = self.run(proxy, folder, seconds)
+        found = self.run(proxy, folder, max(seconds, self.least_seconds))
         cpu = cpu_seconds(pids) - before
         took = found["microseconds"] / 1e6
-        return Sample(
-            rate=found["requests"] / took,
+        return Sample.of(
+            found["requests"],
+            took,
+            cpu,
             megabytes=found["bytes"] / took / 1e6,
             p50_ms=found["p50"] / 1e3,
             p99_ms=found["p99"] / 1e3,
-            cpu_us=cpu / found["requests"] * 1e6,
-            busy=cpu / took,
         )
 
     def run(self, proxy: Proxy, folder: Path, seconds: float) -> dict[str, int]:
@@ -143,7 +157,7 @@ class HttpLoad:
 
     def judged(self, found: dict[str, int]) -> dict[str, int]:
         expected = found["requests"] if self.status >= 400 else 0
-        if not found["requests"]:
+        if not found["bytes"]:
             raise Failed(f"{self.path}: no request was answered")
         if found["broken"] or found["refused"] != expected:
             refused, broken = found["refused"], found["broken"]

@@ -130,7 +130,12 @@ def traefik(ground: Ground) -> Iterator[Proxy]:
     routers = {
         "all": {**all_paths, "entryPoints": ["plain"]},
         "tls": {**all_paths, "entryPoints": ["secure"], "tls": {}},
-        "ws": {"rule": "Path(`/ws`)", "service": "sockets", "entryPoints": ["plain"]},
+        "ws": {
+            "rule": "Path(`/ws`)",
+            "service": "sockets",
+            "entryPoints": ["plain"],
+            "priority": 1000,
+        },
     }
     files = {"certFile": ground.certificate["certificate"], "keyFile": ground.certificate["key"]}
     http = {
@@ -170,10 +175,11 @@ def caddy(ground: Ground) -> Iterator[Proxy]:
         {"match": [{"path": ["/ws"]}], "handle": [to_sockets], "terminal": True},
         {"handle": [to_backend]},
     ]
+    policy = {"default_sni": "localhost"}  # for clients that name nobody
     server = {"routes": routes, "automatic_https": {"disable": True}}
     servers = {
         "plain": {**server, "listen": [f"127.0.0.1:{port}"]},
-        "tls": {**server, "listen": [f"127.0.0.1:{tls}"], "tls_connection_policies": [{}]},
+        "tls": {**server, "listen": [f"127.0.0.1:{tls}"], "tls_connection_policies": [policy]},
     }
     settings = {
         "admin": {"disabled": True, "config": {"persist": False}},

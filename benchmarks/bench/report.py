@@ -7,8 +7,13 @@ from bench.case import Case, Comparison, Figures, ratio
 from bench.targets import Verdict
 
 SPARE = 0.9  # a proxy that used less of its core than this was not the limit
-UNITS = {"rate": "requests/s", "megabytes": "MB/s", "cpu_us": "CPU µs each"}
-HEAD = ["", "median", "spread", "ratio", "its spread", "p50 ms", "p99 ms", "CPU µs", "core"]
+UNITS = {
+    "rate": "requests/s",
+    "megabytes": "MB/s",
+    "cpu_us": "CPU µs each",
+    "per_cpu_second": "for a CPU second",
+}
+HEAD = ["median", "spread", "ratio", "its spread", "by CPU", "p50 ms", "p99 ms", "CPU µs", "core"]
 FOOTNOTE = "* its core had time to spare: load, backend or latency were the limit, not the proxy"
 
 Row = list[str]
@@ -28,10 +33,12 @@ def case_table(case: Case, figures: Figures) -> list[Row]:
 
 
 def comparison_table(case: Comparison, figures: Figures) -> list[Row]:
-    rows = [[UNITS[case.metric], *HEAD[1:]]]
+    rows = [[UNITS[case.metric], *HEAD]]
     for side, metrics in figures.items():
         values = metrics[case.metric]
-        middle, low, high = ratio(figures, side, case.reference(figures, side), case.metric)
+        reference = case.reference(figures, side)
+        middle, low, high = ratio(figures, side, reference, case.metric)
+        by_cpu, *_ = ratio(figures, side, reference, "per_cpu_second")
         busy = statistics.median(metrics["busy"])
         rows.append(
             [
@@ -40,12 +47,17 @@ def comparison_table(case: Comparison, figures: Figures) -> list[Row]:
                 f"{number(min(values))}-{number(max(values))}",
                 f"{middle:.2f}",
                 f"{low:.2f}-{high:.2f}",
-                *(f"{statistics.median(metrics[name]):.2f}" for name in ("p50_ms", "p99_ms")),
+                f"{by_cpu:.2f}",
+                *(milliseconds(metrics[name]) for name in ("p50_ms", "p99_ms")),
                 f"{statistics.median(metrics['cpu_us']):.1f}",
                 f"{busy:.0%}{'*' if busy < SPARE else ''}",
             ]
         )
     return rows
+
+
+def milliseconds(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.2f}" if any(values) else ""
 
 
 def number(value: float) -> str:

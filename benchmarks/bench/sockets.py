@@ -53,14 +53,8 @@ class SocketLoad:
         finally:
             for each in (end for pair in pairs for end in pair):
                 each.close()
-        return Sample(
-            rate=messages / took,
-            megabytes=messages * (len(QUESTION) + len(ANSWER)) / took / 1e6,
-            p50_ms=0.0,
-            p99_ms=0.0,
-            cpu_us=cpu / messages * 1e6,
-            busy=cpu / took,
-        )
+        megabytes = messages * (len(QUESTION) + len(ANSWER)) / took / 1e6
+        return Sample.of(messages, took, cpu, megabytes=megabytes, p50_ms=0.0, p99_ms=0.0)
 
     def open(self, proxy: Proxy) -> tuple[socket.socket, socket.socket]:
         """A socket's two ends, past the handshake. Raises Failed."""
