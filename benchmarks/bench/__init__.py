@@ -5,3 +5,9 @@ backend, load generator and Redis share the other. A *case* compares *sides*: a 
 Its rounds are interleaved: each has one *sample* of every side, and a *ratio* is the median of the
 rounds' ratios, since what disturbs a machine disturbs neighbours alike.
 """
+
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parents[2] / "tests"
+sys.path += [str(TESTS), str(TESTS / "listener")]  # what stands in for others there

@@ -2,16 +2,19 @@
 
 from bench.case import GATEWAY, Case, Comparison, Measurement, Side
 from bench.gateways import app_token, body_of, issue_keys
-from bench.ground import BODY_BYTES, LARGE, Ground
+from bench.ground import LARGE, Ground
 from bench.growth import idle_connections, memory, startup
 from bench.load import HttpLoad, addresses_file, values_file
+from bench.servers import BODY_BYTES
 from bench.sockets import SocketLoad
+from gateway.sections import RateLimitSettings
 from gateway.store.keys import new_key
 
 MANY = 100_000
 ALL_PEERS = ("nginx", "nginx + auth_request", "HAProxy", "Traefik", "Caddy", "obvious aiohttp")
 TUNNELS = ("nginx", "HAProxy", "Traefik", "Caddy")
 PUBLIC = HttpLoad()
+SHIPPED_LIMIT = RateLimitSettings().requests
 
 
 def public(_ground: Ground) -> list[Side]:
@@ -33,8 +36,11 @@ def patterns(ground: Ground) -> list[Side]:
         ),
         "refused 401": HttpLoad(**refused, fields=(("X-Primit-API-Key", new_key()),)),
     }
-    blocked = Side("refused 429", "gateway, shipped limit", HttpLoad(size=None, status=429))
-    return [*(Side(name, GATEWAY, load) for name, load in loads.items()), blocked]
+    blocked = HttpLoad(size=None, status=429, warm_requests=SHIPPED_LIMIT + 1)
+    return [
+        *(Side(name, GATEWAY, load) for name, load in loads.items()),
+        Side("refused 429", "gateway, shipped limit", blocked),
+    ]
 
 
 def sizes(_ground: Ground) -> list[Side]:

@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.gateways import ROUTES, app_token, body_of, issue_keys, route_file, settings
-from bench.ground import BODY_BYTES, Ground, redis_server
+from bench.ground import Ground
 from bench.machine import Failed, free_port, open_folder, require
+from bench.servers import BODY_BYTES, redis_server
 from gateway.limits import limiter
 from gateway.store.keys import new_key
 

@@ -13,13 +13,10 @@ from pathlib import Path
 
 import redis
 from certificate_files import write as write_certificate
-from redis.backoff import ConstantBackoff
-from redis.retry import Retry
 
-from bench.machine import LOAD_CORE, free_port, open_folder, process, wait_for
-from bench.nginx import nginx_server
+from bench.machine import free_port, open_folder, wait_for
+from bench.servers import BODY_BYTES, nginx_server, redis_server
 
-BODY_BYTES = 1500
 LARGE = (15_000, 150_000, 100_000_000)  # bytes, from files
 
 BACKEND = """
@@ -44,18 +41,6 @@ class Ground:
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.redis, decode_responses=True)
-
-
-@contextlib.contextmanager
-def redis_server(folder: Path, port: int) -> Iterator[redis.Redis]:
-    """A client of a Redis that answers."""
-    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with (
-        process(LOAD_CORE, *command, log=folder / "redis.log"),
-        redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100)) as client,
-    ):
-        client.ping()
-        yield client
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.gateways import Proxy
 from bench.ground import Ground
 from bench.machine import PROXY_CORE, free_port, process, wait_for
-from bench.nginx import nginx_server
+from bench.servers import nginx_server
 
 OBVIOUS = Path(__file__).parents[1] / "obvious.py"
 
@@ -175,11 +175,10 @@ def caddy(ground: Ground) -> Iterator[Proxy]:
         {"match": [{"path": ["/ws"]}], "handle": [to_sockets], "terminal": True},
         {"handle": [to_backend]},
     ]
-    policy = {"default_sni": "localhost"}  # for clients that name nobody
     server = {"routes": routes, "automatic_https": {"disable": True}}
     servers = {
         "plain": {**server, "listen": [f"127.0.0.1:{port}"]},
-        "tls": {**server, "listen": [f"127.0.0.1:{tls}"], "tls_connection_policies": [policy]},
+        "tls": {**server, "listen": [f"127.0.0.1:{tls}"], "tls_connection_policies": [{}]},
     }
     settings = {
         "admin": {"disabled": True, "config": {"persist": False}},
@@ -228,7 +227,7 @@ NEEDS = {
 
 def program(name: str) -> str:
     """Where it is; where the environment says, if it does. Empty: nowhere."""
-    return os.environ.get(name.upper()) or shutil.which(name) or ""
+    return os.environ.get(name.upper().replace("-", "_")) or shutil.which(name) or ""
 
 
 def versions() -> dict[str, str]:

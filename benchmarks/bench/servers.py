@@ -1,9 +1,16 @@
-"""nginx: as the backend of everything, and as a server for other benchmarks."""
+"""nginx and Redis, on the load generator's core if nobody says otherwise."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
-from bench.machine import LOAD_CORE, process
+import redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from bench.machine import LOAD_CORE, open_folder, process
+
+BODY_BYTES = 1500  # of the usual answer
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
@@ -27,3 +34,24 @@ def nginx_server(
     text = NGINX.format(folder=folder, name=name, port=port, server=server, http=http)
     (folder / f"{name}.conf").write_text(text)
     return process(core, "nginx", "-c", str(folder / f"{name}.conf"), log=folder / f"{name}.out")
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, port: int) -> Iterator[redis.Redis]:
+    """A client of a Redis that answers."""
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    with (
+        process(LOAD_CORE, *command, log=folder / "redis.log"),
+        redis.Redis(port=port, retry=Retry(ConstantBackoff(0.05), 100)) as client,
+    ):
+        client.ping()
+        yield client
+
+
+@contextlib.contextmanager
+def folder_with_answer() -> Iterator[Path]:
+    """A folder for `nginx_server`, with `www/klines` in it."""
+    with open_folder() as folder:
+        (folder / "www").mkdir()
+        (folder / "www" / "klines").write_bytes(b"x" * BODY_BYTES)
+        yield folder
