@@ -242,5 +242,6 @@ def versions() -> dict[str, str]:
                 [program(words[0]), *words[1:]], capture_output=True, text=True, check=True
             )
             text = (done.stdout or done.stderr).replace("nginx/", "").split()
-            said[name] = next(word.lstrip("v") for word in text if word.lstrip("v")[:1].isdigit())
+            version = next(word for word in text if word.lstrip("v")[:1].isdigit())
+            said[name] = version.lstrip("v").partition("-")[0]
     return said

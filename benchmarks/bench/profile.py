@@ -3,7 +3,8 @@
     make profile                                    public route, 10 s; writes build/profile.svg
     make profile ARGS="--of 'plan key' --native"    another kind of request; C functions too
 
-Open the SVG in a browser: a click zooms, Ctrl-F searches.
+Samples are of whoever holds the interpreter: what the event loop waits for is not in it. Open the
+SVG in a browser: a click zooms, Ctrl-F searches.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def main() -> None:
             side.load.warm_up(proxy, ground.folder)
             side.load.check(proxy)
             _, worker = proxy.family()
-            command = [program("py-spy"), "record", "--pid", str(worker), "--threads"]
+            command = [program("py-spy"), "record", "--pid", str(worker), "--gil"]
             command += ["--duration", str(options.seconds), "--rate", str(SAMPLES_A_SECOND)]
             command += ["--native"] if options.native else []
             command += ["--output", str(options.output)]
