@@ -1,9 +1,12 @@
 """A gateway in one process, to be run by valgrind (`cost.py`): FOLDER holds its two files.
 
 It is put together as a worker is, without an arbiter, since valgrind's switches reach the process
-that it started and no other. It prints its port, and ends when its standard input does. What goes
-by the clock would count more the slower the machine is: so reservations of the limiter and refusals
-that are remembered last longer than any measurement. By number they are used up as ever.
+that it started and no other. It prints its port, and ends when its standard input does.
+
+Here everything takes some hundred times as long as it does, and longer on a busy machine: what goes
+by the clock would count for much, and differently each time. So sleeps (of flushes, sweeps, beats)
+are `SLOWER`, and what is good for a moment is good for longer. By number, reservations are used up
+as ever.
 """
 
 import asyncio
@@ -16,6 +19,14 @@ from harness import open_gateway
 
 from bench.gateways import ENVIRON
 from gateway.limits import courier, limiter
+from gateway.store import changes
+
+SLOWER = 200
+sleep = asyncio.sleep
+
+
+async def sleep_longer(seconds: float) -> None:
+    await sleep(seconds * SLOWER)
 
 
 async def serve(folder: Path) -> None:
@@ -26,6 +37,9 @@ async def serve(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    courier.RESERVED_SECONDS, courier.FORGET_SECONDS = 600.0, 1200.0
-    limiter.REFUSAL_TRUSTED_SECONDS = 600.0
+    asyncio.sleep = sleep_longer  # type: ignore[assignment]
+    courier.RESERVED_SECONDS *= 10 * SLOWER
+    courier.FORGET_SECONDS *= 10 * SLOWER
+    limiter.REFUSAL_TRUSTED_SECONDS *= SLOWER
+    changes.CURRENT_SECONDS *= SLOWER
     uvloop.run(serve(Path(sys.argv[1])))
