@@ -16,14 +16,16 @@ from bench.gateways import Proxy, gateway, many_routes
 from bench.ground import Ground
 from bench.load import Load, Sample
 from bench.machine import Failed
-from bench.peers import NEEDS, PEERS, program
+from bench.peers import LARGE_BUFFERS, NEEDS, PEERS, nginx, program
 
 Figures = dict[str, dict[str, list[float]]]
 Opener = Callable[[Ground], AbstractContextManager[Proxy]]
 METRICS = tuple(field.name for field in fields(Sample))
 
 GATEWAY = "gateway"
+BUFFERED = "nginx with large buffers"
 PROXIES: dict[str, Opener] = PEERS | {
+    BUFFERED: partial(nginx, name="buffered", more=LARGE_BUFFERS),
     GATEWAY: gateway,
     "gateway, shipped limit": partial(gateway, name="shipped", prefix="shipped", rate_limit={}),
     "gateway, TLS": partial(gateway, name="tls", tls=True),

@@ -1,6 +1,6 @@
 """All cases, in the order in which they run. Whole, they take some twelve minutes."""
 
-from bench.case import GATEWAY, Case, Comparison, Measurement, Side
+from bench.case import BUFFERED, GATEWAY, Case, Comparison, Measurement, Side
 from bench.gateways import app_token, body_of, issue_keys
 from bench.ground import LARGE, Ground
 from bench.growth import idle_connections, memory, startup
@@ -47,7 +47,7 @@ def sizes(_ground: Ground) -> list[Side]:
     return [
         Side(f"{name}, {size_name(size)}", name, of_size(size))
         for size in (200, BODY_BYTES, *LARGE)
-        for name in ("nginx", GATEWAY)
+        for name in ("nginx", *((BUFFERED,) if size in LARGE else ()), GATEWAY)
     ]
 
 

@@ -18,6 +18,7 @@ from bench.gateways import Proxy
 from bench.machine import LOAD_CORE, PATIENCE_SECONDS, TICKS_A_SECOND, Failed, cpu_seconds
 
 CONNECTIONS = 32
+LONG = 10_000_000  # bytes: of answers as long as that, what came in part counts in part
 WARM_UP_SECONDS = 120.0  # at most
 DONE = """
 done = function(summary, latency)
@@ -68,12 +69,12 @@ class Sample:
     busy: float  # the share of its core that the proxy used; well below 1, others were the limit
 
     @classmethod
-    def of(cls, requests: int, seconds: float, cpu_seconds: float, **more: float) -> Self:
+    def of(cls, requests: float, seconds: float, cpu_seconds: float, **more: float) -> Self:
         """`cpu_seconds` are read from a clock that ticks: never none at all."""
         cpu = max(cpu_seconds, 1 / TICKS_A_SECOND)
         return cls(
             rate=requests / seconds,
-            cpu_us=cpu / max(requests, 1) * 1e6,
+            cpu_us=cpu / requests * 1e6 if requests else 0.0,
             per_cpu_second=requests / cpu,
             busy=cpu / seconds,
             **more,
@@ -144,8 +145,9 @@ class HttpLoad:
         found = self.run(proxy, folder, max(seconds, self.least_seconds))
         cpu = cpu_seconds(pids) - before
         took = found["microseconds"] / 1e6
+        in_part = found["bytes"] / self.size if self.size and self.size >= LONG else None
         return Sample.of(
-            found["requests"],
+            in_part or found["requests"],
             took,
             cpu,
             megabytes=found["bytes"] / took / 1e6,

@@ -1,7 +1,8 @@
-"""What stands beside the gateway, each set up as its manual advises for speed, on one core.
+"""What stands beside the gateway, each as plain as it can be, on one core.
 
 None of them logs. Idle connections to the backend are kept for as many as there are clients; nginx
-writes no large answer to a disk. Each listens for plain HTTP and for TLS, and tunnels `/ws`.
+writes no large answer to a disk, and has its usual buffers: where answers are large, one with
+larger ones stands beside it. Each listens for plain HTTP and for TLS, and tunnels `/ws`.
 """
 
 import contextlib
@@ -35,6 +36,9 @@ NGINX_SERVER = """
     proxy_pass http://127.0.0.1:{sockets};
     proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade;
   }}
+"""
+LARGE_BUFFERS = """
+  proxy_buffer_size 32k; proxy_buffers 16 32k; proxy_busy_buffers_size 128k;
 """
 AUTH_HTTP = """
   upstream service {{
@@ -78,12 +82,13 @@ backend sockets
 
 
 @contextlib.contextmanager
-def nginx(ground: Ground) -> Iterator[Proxy]:
+def nginx(ground: Ground, name: str = "nginx", more: str = "") -> Iterator[Proxy]:
+    """`more` are further directives for all of HTTP."""
     port, tls = free_port(), free_port()
     server = NGINX_SERVER.format(tls=tls, sockets=ground.socket_port, **ground.certificate)
-    http = NGINX_HTTP.format(backend=ground.backend)
-    with nginx_server(ground.folder, "nginx", port, server, http, core=PROXY_CORE) as pid:
-        yield ready(Proxy(port, (pid,), tls), ground.folder / "nginx.log")
+    http = NGINX_HTTP.format(backend=ground.backend) + more
+    with nginx_server(ground.folder, name, port, server, http, core=PROXY_CORE) as pid:
+        yield ready(Proxy(port, (pid,), tls), ground.folder / f"{name}.log")
 
 
 @contextlib.contextmanager
