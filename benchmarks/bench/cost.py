@@ -36,7 +36,7 @@ from gateway.limits import limiter
 from gateway.store.keys import new_key
 
 ACCEPTED = Path(__file__).parents[1] / "instructions.json"
-TOLERANCE = 1.03
+TOLERANCE = 1.02
 REQUESTS = limiter.RESERVED_MOST + 1  # the one that asks, and what is reserved by then
 COUNTS, IDLE_SECONDS = 3, 2.0
 START_SECONDS = 120.0
