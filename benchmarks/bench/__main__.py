@@ -28,14 +28,15 @@ def main() -> None:
     names = [case.name for case in CASES]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.partition("\n")[0])
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="CASE")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=2, help="of each measurement")
     parser.add_argument("--requests", type=int, default=1_000_000, help="of the case `memory`")
     parser.add_argument("--results", type=Path, help="a folder to write to")
     parser.add_argument("--list", action="store_true", help="the cases")
     chosen = parser.parse_args()
     if chosen.list:
-        print(plain([[case.name, case.title] for case in CASES]))
+        for case in CASES:
+            print(f"{case.name:<13}{case.title}")
         return
     require("nginx", "wrk", "redis-server", "taskset")
     let_many_files_be_open()

@@ -63,13 +63,16 @@ class Comparison:
         return next(iter(figures)) if self.refers is None else self.refers(side)
 
     def run(self, ground: Ground, options: Options, say: Callable[[str], None]) -> Figures:
-        """Raises Failed. What is not installed is left out, with a word."""
+        """`say` takes what is of interest for a moment. Raises Failed.
+
+        What is not installed is left out, with a word.
+        """
         with contextlib.ExitStack() as stack:
             running: dict[str, Proxy] = {}
             sides = []
             for side in self.sides(ground):
                 if lacking := missing(side.proxy):
-                    say(f"{side.name} is left out: {lacking} is not installed")
+                    print(f"{side.name} is left out: {lacking} is not installed", flush=True)
                     continue
                 if side.proxy not in running:
                     running[side.proxy] = stack.enter_context(PROXIES[side.proxy](ground))

@@ -8,6 +8,7 @@ from bench import case, cases
 from bench.case import METRICS, Comparison, Measurement, Options, median, ratio
 from bench.cases import CASES, beside_nginx, public, size_name
 from bench.ground import Ground
+from bench.load import Sample
 from bench.machine import Failed
 from bench.peers import PEERS
 from bench.plot import Bar, Panel, svg
@@ -80,16 +81,60 @@ def test_every_peer_takes_part_in_the_main_case(sides):
     assert {each.proxy for each in sides["public"]} == {*PEERS, "gateway"}
 
 
-def test_a_side_that_fails_names_itself(tmp_path, monkeypatch):
-    class Broken:
-        def warm_up(self, *_):
-            raise TimeoutError("timed out")
+class Recorded:
+    """A load that notes what is done with it."""
 
+    def __init__(self, name, log, failure=None):
+        self.name, self.log, self.failure = name, log, failure
+
+    def warm_up(self, *_):
+        if self.failure is not None:
+            raise self.failure
+        self.log.append(f"warm {self.name}")
+
+    def check(self, _):
+        self.log.append(f"check {self.name}")
+
+    def sample(self, *_):
+        self.log.append(self.name)
+        return Sample(*range(1, len(METRICS) + 1))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run sides whose proxy does nothing."""
     monkeypatch.setitem(case.PROXIES, "fake", lambda _: contextlib.nullcontext(None))
-    ground = Ground(tmp_path, 1, 2, None, {})
-    comparison = Comparison("x", "x", lambda _: [case.Side("slow one", "fake", Broken())])
+
+    def run(*sides, rounds=2):
+        ground = Ground(tmp_path, 1, 2, None, {})
+        comparison = Comparison("x", "x", lambda _: list(sides))
+        return comparison.run(ground, Options(rounds, 1, 1), lambda _: None)
+
+    return run
+
+
+def test_rounds_take_the_sides_in_turns_to_and_fro(run):
+    log: list[str] = []
+    sides = [case.Side(name, "fake", Recorded(name, log)) for name in "abc"]
+    figures = run(*sides, rounds=3)
+    assert log[:6] == ["warm a", "check a", "warm b", "check b", "warm c", "check c"]
+    assert "".join(log[6:]) == "cbaabccba"
+    assert figures["a"]["rate"] == [1, 1, 1]
+
+
+def test_what_is_not_installed_is_left_out_with_a_word(run, monkeypatch, capsys):
+    monkeypatch.setitem(case.NEEDS, "absent", ("no-such-program", "-v"))
+    log: list[str] = []
+    here = case.Side("here", "fake", Recorded("here", log))
+    figures = run(case.Side("absent", "absent", Recorded("absent", log)), here)
+    assert list(figures) == ["here"]
+    assert capsys.readouterr().out == "absent is left out: no-such-program is not installed\n"
+
+
+def test_a_side_that_fails_names_itself(run):
+    broken = case.Side("slow one", "fake", Recorded("", [], TimeoutError("timed out")))
     with pytest.raises(Failed, match="slow one: TimeoutError"):
-        comparison.run(ground, Options(1, 1, 1), print)
+        run(broken)
 
 
 def test_a_proxy_that_was_not_the_limit_is_marked():
