@@ -18,9 +18,7 @@ SHIPPED_LIMIT = RateLimitSettings().requests
 
 
 def public(_ground: Ground) -> list[Side]:
-    with_key = HttpLoad(fields=(("X-Primit-API-Key", "a-key"),))
-    loads = {"nginx + auth_request": with_key}
-    return [Side(name, name, loads.get(name, PUBLIC)) for name in (*ALL_PEERS, GATEWAY)]
+    return [Side(name, name, PUBLIC) for name in (*ALL_PEERS, GATEWAY)]
 
 
 def patterns(ground: Ground) -> list[Side]:

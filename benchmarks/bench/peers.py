@@ -94,10 +94,10 @@ def nginx(ground: Ground, name: str = "nginx", more: str = "") -> Iterator[Proxy
 @contextlib.contextmanager
 def nginx_with_service(ground: Ground) -> Iterator[Proxy]:
     port, service = free_port(), free_port()
-    log = ground.folder / "auth.log"
+    log = ground.folder / "service.log"
     http = NGINX_HTTP.format(backend=ground.backend) + AUTH_HTTP.format(service=service)
     server = AUTH_SERVER.format()
-    command = [sys.executable, "-m", "bench.auth_service", str(service)]
+    command = [sys.executable, "-m", "bench.auth_service", str(service), str(ground.redis)]
     with (
         process(PROXY_CORE, *command, log=log) as python,
         nginx_server(ground.folder, "auth", port, server, http, core=PROXY_CORE) as pid,
