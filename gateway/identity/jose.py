@@ -27,11 +27,14 @@ class MalformedTokenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """What a token says of itself."""
+    """What a token says of itself; `signed` is what its `signature` has to be of."""
 
     algorithm: str
     key_id: str
+    type: Any  # `typ`, None if there is none
     claims: dict[str, Any]
+    signed: bytes
+    signature: bytes
 
 
 def read(token: str, *, max_length: int) -> UnverifiedToken:
@@ -47,13 +50,27 @@ def read(token: str, *, max_length: int) -> UnverifiedToken:
     algorithm, key_id = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or not isinstance(key_id, str) or not key_id:
         raise MalformedTokenError("no algorithm or no key id")
-    return UnverifiedToken(algorithm, key_id, _object(parts[2]))
+    return UnverifiedToken(
+        algorithm=algorithm,
+        key_id=key_id,
+        type=header.get("typ"),
+        claims=_object(parts[2]),
+        signed=token[: parts.end(2)].encode(),
+        signature=_bytes(parts[3]),
+    )
+
+
+def _bytes(segment: str) -> bytes:
+    try:
+        return base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except binascii.Error:
+        raise MalformedTokenError("a segment is not base64url") from None
 
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        return parse_object(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except (binascii.Error, Invalid):
+        return parse_object(_bytes(segment))
+    except Invalid:
         raise MalformedTokenError("a segment is not a JSON object") from None
 
 
