@@ -106,6 +106,11 @@ class ProviderKeys(Generic[Key]):
         ):
             self._begin_fetch()
 
+    @property
+    def is_quiet(self) -> bool:
+        """Is no fetch under way?"""
+        return self._fetch is None
+
     async def close(self) -> None:
         """End a fetch under way."""
         if self._fetch is not None:

@@ -95,7 +95,8 @@ class TokenVerifier(ABC, Generic[S]):
         """The verifier by `settings`, with the keys at hand if they say so much of them."""
         before, names = self.settings, ("keys_at", "keys_kept_for", "timeout")
         same = all(getattr(settings, name) == getattr(before, name) for name in names)
-        return type(self)(self._session, settings, keys=self.keys if same else None)
+        keys = self.keys if same else None
+        return type(self)(self._session, settings, keys=keys, clock=self.keys.clock, now=self._now)
 
     async def verify(self, token: str, nonce: str | None = None) -> ProvenIdentity:
         """Who `token` proves, if it is for `nonce`. Raises Unauthenticated, or

@@ -59,13 +59,13 @@ def users(store):
 
 @pytest.fixture
 def google_sign_in(session, google, users, app_tokens):
-    verifier = GoogleVerifier(session, google.url, [google.audience])
+    verifier = GoogleVerifier(session, google.settings())
     return GoogleSignIn(verifier, users, app_tokens)
 
 
 @pytest.fixture
 def apple_sign_in(session, apple, users, app_tokens):
-    verifier = AppleVerifier(session, apple.url, [apple.audience])
+    verifier = AppleVerifier(session, apple.settings())
     return AppleSignIn(verifier, users, app_tokens)
 
 
