@@ -105,7 +105,7 @@ class StandIn:
             case Fault.BOMB:
                 body = gzip.compress(b" " * 2**24 + (await handler(request)).body)
                 return web.Response(body=body, headers={"Content-Encoding": "gzip"})
-            case Fault.REDIRECTING if not request.query_string:
+            case Fault.REDIRECTING if request.query_string != "here":
                 return web.Response(status=302, headers={"Location": f"{request.path}?here"})
         response: web.StreamResponse = await handler(request)
         return response
@@ -174,6 +174,8 @@ class KeyPublisher(StandIn):
     def __init__(self) -> None:
         super().__init__()
         self.now: Callable[[], float] = time.time
+        self.keys: dict[str, rsa.RSAPrivateKey] = {}
+        self.ec_keys: dict[str, ec.EllipticCurvePrivateKey] = {}
         self.cache_control: str | None = "public, max-age=3600, must-revalidate"
         self.age: str | None = None
         self.body: bytes | None = None
@@ -250,7 +252,7 @@ class AppleStandIn(KeyPublisher):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rsa_keys = {"apple-rsa": rsa_key()}
+        self.keys = {"apple-rsa": rsa_key()}
         self.ec_keys = {"apple-ec": ec_key()}
         self.other_members: list[Any] = []
 
@@ -263,7 +265,7 @@ class AppleStandIn(KeyPublisher):
         members = [
             RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
             | {"kid": kid, "use": "sig", "alg": "RS256"}
-            for kid, key in self.rsa_keys.items()
+            for kid, key in self.keys.items()
         ] + [
             ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
             | {"kid": kid, "use": "sig", "alg": "ES256"}
@@ -293,5 +295,5 @@ class AppleStandIn(KeyPublisher):
         claims = self.claims(**changed)
         if kid in self.ec_keys:
             return jwt.encode(claims, self.ec_keys[kid], algorithm="ES256", headers={"kid": kid})
-        key = self.rsa_keys.get(kid, rsa_key())
+        key = self.keys.get(kid, rsa_key())
         return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})

@@ -76,6 +76,19 @@ def wrong_claims(issuer: str, audience: str) -> dict[str, dict[str, Any]]:
     }
 
 
+def other_kids(kid: str) -> list[Any]:
+    wrong_kinds = ["", None, 7, [kid], {"a": kid}]
+    return [
+        *wrong_kinds,
+        "unknown",
+        kid + "\0",
+        kid.upper(),
+        "../../dev/null",
+        "' OR 1=1",
+        "k" * 5000,
+    ]
+
+
 def forgeries(kid: str, good: dict[str, Any]) -> dict[str, str]:
     """`kid` names the RSA key that is published."""
     header = {"alg": "RS256", "kid": kid, "typ": "JWT"}
@@ -118,11 +131,7 @@ def forgeries(kid: str, good: dict[str, Any]) -> dict[str, str]:
         "HS256 said to be RS256": hs256(header, good, public_pem(rsa_key())),
         "HS256 with nothing as the secret": hs256(header | {"alg": "HS256"}, good, b""),
         "no kid": rs256({"alg": "RS256"}),
-        **{
-            f"kid {value!r}"[:40]: rs256(header | {"kid": value})
-            for value in ("", None, 7, [kid], {"a": kid}, "unknown", kid + "\0", kid.upper())
-            + ("../../dev/null", "' OR 1=1 --", "k" * 5000)
-        },
+        **{f"kid {value!r}"[:40]: rs256(header | {"kid": value}) for value in other_kids(kid)},
         "jku": rs256(header | {"jku": "http://127.0.0.1:1/keys"}),
         "jwk": rs256(header | {"jwk": {"kty": "RSA"}}),
         "x5u": rs256(header | {"x5u": "http://127.0.0.1:1/certificate"}),

@@ -5,6 +5,7 @@ as a user who has these alone.
 """
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ from clusters import Cluster
 from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
+from gateway.identity.replay import SignedInTokens
 from gateway.sections import LedgerSettings, StoreSettings, VaultKey, VaultSettings
 from gateway.settings import Settings
 from gateway.store.check import check
@@ -122,6 +124,9 @@ async def use_everything(context: Context) -> None:
     assert len(await do("users.list")) == 3
     await do("users.show", id=42)
     await do("users.revoke-tokens", id=42)
+    once = SignedInTokens(context.store)
+    await once.claim("header.payload.signature", time.time() + 60)
+    await once.release("header.payload.signature")
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
     await do("vault.remove", email="jane@example.com")
