@@ -5,6 +5,7 @@ as a user who has these alone.
 """
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
 from gateway.errors import Unauthenticated
+from gateway.identity.replay import SignedInTokens
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
 from gateway.sections import (
@@ -154,6 +156,9 @@ async def use_everything(context: Context) -> None:
     await do("tokens.revoke", user=42, jti="a-jti")
     await do("tokens.revoke", all=True)
     await use_sessions(context)
+    once = SignedInTokens(context.store)
+    await once.claim("header.payload.signature", time.time() + 60)
+    await once.release("header.payload.signature")
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
     await do("vault.remove", email="jane@example.com")
