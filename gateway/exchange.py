@@ -93,6 +93,7 @@ class ClientConnection(Protocol):
     draining: bool  # the next answer says that it is the last
     ending: bool  # the answer under way is the last, whether it says so or not
     flow: "Flow | None"
+    shown: tuple[str, object] | None  # the credential of its last request, and what came of it
 
     @property
     def writing_paused(self) -> bool: ...
