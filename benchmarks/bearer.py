@@ -4,9 +4,9 @@
 
 Both routes are of one gateway with everything on, before the same answer of 1.5 KB. Once each
 client shows its own token again and again, as apps do, and once so many tokens come on its
-connection in turn, as behind a balancer. Rounds are short and interleaved; the medians of their ratios count: of
-requests a second, and of the worker's CPU time for each, which says more on a machine that is
-shared. Below it, what the pattern alone takes in process.
+connection in turn, as behind a balancer. Rounds are short and interleaved; the medians of their
+ratios count: of requests a second, and of the worker's CPU time for each, which says more on a
+machine that is shared. Below it, what the pattern alone takes in process.
 
 Exits with 1 when a bearer request costs more than 8 % on top of a public one, by CPU time. All
 listens on 127.0.0.1, is bounded in time, and is ended by its process id.
