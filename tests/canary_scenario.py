@@ -69,6 +69,7 @@ class Scenario(Sender):
     apple: AppleStandIn
     binance: BinanceStandIn
     backend: RawBackend
+    token_file: Path
     metrics: bytes = b""
     probes: bytes = b""
     redis: bytes = b""
@@ -120,6 +121,10 @@ class Scenario(Sender):
                     "plan key, new", self.gateway.result(*words)["key"]
                 )
                 self.said.append(str(self.gateway.result("keys", "usage", issued["id"])))
+        for command in (("tokens", "show"), ("tokens", "rotate", "--no-reload")):
+            self.said.append(str(self.gateway.result(*command)))
+        for entry in json.loads(self.token_file.read_text())["secrets"][:1]:
+            self.canaries.watch("token secret, rotated", entry["secret"])
         words = ("--user", "42", "--plan", "standard")
         self.said.append(str(self.gateway.result("plans", "set", *words)))
         self.binance_keys = {
@@ -195,6 +200,8 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
+                "GATEWAY_APP_TOKENS__LEGACY__SECRET": plant("legacy secret, too short"),
+                "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
             }.items()
@@ -206,6 +213,15 @@ class Scenario(Sender):
             assert done.returncode in (1, 2), done
             assert done.stderr, done
             self.said += [done.stdout, done.stderr]
+
+    def bad_token_file(self) -> Path:
+        """Secrets in every place where none can be."""
+        plant = self.canaries.plant
+        path = self.token_file.with_name("bad.json")
+        path.touch(0o600)
+        entry = {"id": "a", "secret": plant("filed secret, too short"), plant("no field"): 1}
+        path.write_text(json.dumps({"secrets": [entry, plant("no entry")], plant("no list"): []}))
+        return path
 
     # The steps.
 
@@ -592,6 +608,10 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         binance = await stack.enter_async_context(BinanceStandIn())
         backend = await RawBackend(script=misbehave).start()
         stack.push_async_callback(backend.stop)
+        token_file = folder / "tokens.json"
+        token_file.touch(0o600)
+        filed = {"id": "filed", "secret": canaries.plant("token secret, filed", size=24)}
+        token_file.write_text(json.dumps({"secrets": [filed | {"retires_at": "2999-01-01"}]}))
         gateway = GatewayProcess(
             folder / "gateway",
             config={
@@ -599,7 +619,11 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
-                "app_tokens": {"refresh": {}},
+                "app_tokens": {
+                    "refresh": {},
+                    "secrets_file": str(token_file),
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
+                },
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
                 "vault": {"binance_url": binance.base_url},
                 "logging": {"level": "debug"},
@@ -611,6 +635,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )
@@ -624,4 +649,5 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             apple=apple,
             binance=binance,
             backend=backend,
+            token_file=token_file,
         ).play()
