@@ -120,7 +120,9 @@ async def token_of(redis_url: str, user_id: int) -> str:
         return AppTokens(settings.app_tokens).issue(await context.users.show(user_id))
 
 
-@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "tokens", "vault"])
+@pytest.mark.parametrize(
+    "kind", ["key", "plan", "lower plan", "tokens", "disable", "unlink", "delete", "vault"]
+)
 def test_when_the_command_returns_no_worker_admits_it(
     gateways: list[GatewayProcess], redis_url: str, kind: str
 ) -> None:
@@ -134,9 +136,11 @@ def test_when_the_command_returns_no_worker_admits_it(
             words = ("plans", "revoke", "--user", "42")
         case "lower plan":
             words = ("plans", "set", "--user", "42", "--plan", "free")
-        case "tokens":
+        case "tokens" | "disable" | "unlink" | "delete":
             headers = {"Authorization": f"Bearer {asyncio.run(token_of(redis_url, 42))}"}
-            refused, words = 401, ("users", "revoke-tokens", "42")
+            command = "revoke-tokens" if kind == "tokens" else kind
+            more = ("google",) if kind == "unlink" else ()
+            refused, words = 401, ("users", command, "42", *more)
 
             def ask(connection: Any) -> None:
                 connection.request("GET", "/me", headers=headers)
