@@ -164,6 +164,11 @@ def parse(user_id: str, fields: Mapping[str, str]) -> User | None:
     )
 
 
+def own_email_in(fields: Mapping[str, str]) -> str | None:
+    """A record's email, normal, if somebody vouches for it."""
+    return normal_email(fields.get("email", "")) if _is_vouched(fields) else None
+
+
 def _is_vouched(fields: Mapping[str, str]) -> bool:
     return fields.get("email_verified", "1") == "1"
 

@@ -15,6 +15,7 @@ from clusters import Cluster
 from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
+from gateway.identity.transfer import UserTransfer
 from gateway.sections import LedgerSettings, StoreSettings, VaultKey, VaultSettings
 from gateway.settings import Settings
 from gateway.store.check import check
@@ -125,6 +126,11 @@ async def use_everything(context: Context) -> None:
     await do("users.enable", id=42)
     await do("users.unlink", id=1, provider="google")
     await do("users.delete", id=2)
+    users = UserTransfer(context.store, context.settings.plans)
+    exported = [line async for line in users.export()]
+    exported += ['{"id": 9, "email": "jane@example.com"}', '{"id": 10, "apple_id": "a-1"}']
+    counts = [tally async for tally in users.take(exported)][-1]
+    assert (counts.same, counts.new, counts.refused) == (3, 1, 1)
     await do("users.revoke-tokens", id=42)
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
