@@ -42,7 +42,7 @@ class User:
     tokens_valid_after: float | None = None
     disabled_at: str | None = None
     unlinked: str | None = None  # subjects that are not linked again, as in google:1067…
-    links: str | None = field(default=None, repr=False)  # JSON lines
+    links: str | None = field(default=None, repr=False, compare=False)  # JSON lines; not in copies
     # For the token of the sign-in that gave this user: no part of the record.
     token_time: float | None = field(default=None, compare=False)
 
@@ -140,8 +140,8 @@ def account_disabled() -> Forbidden:
     return Forbidden("Account disabled", reason="account_disabled")
 
 
-def parse(user_id: str, fields: Mapping[str, str]) -> User | None:
-    """None: there is no such user, or no more."""
+def parse(user_id: str, fields: Mapping[str, str], *, links: bool = True) -> User | None:
+    """None: there is no such user, or no more. `links`: with what became of them."""
     if not is_id(user_id) or "deleted_at" in fields:
         return None
     return User(
@@ -160,7 +160,7 @@ def parse(user_id: str, fields: Mapping[str, str]) -> User | None:
         tokens_valid_after=_seconds(fields.get("tokens_valid_after")),
         disabled_at=fields.get("disabled_at"),
         unlinked=fields.get("unlinked") or None,
-        links=fields.get("links") or None,
+        links=(fields.get("links") or None) if links else None,
     )
 
 

@@ -15,6 +15,7 @@ email is *normal* as `jsonbody.normal_email` makes it, and what has no such form
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +71,7 @@ class Users:
             store.changes,
             "user",
             self._read,
-            parse,
+            partial(parse, links=False),  # a worker keeps many
             remember=settings.remember,
             stale_for=settings.stale_for,
         )
