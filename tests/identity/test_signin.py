@@ -222,10 +222,10 @@ async def test_the_nonce_of_the_body_is_that_of_the_token(google_sign_in, google
 
 
 async def test_a_nonce_that_is_required_is_missed_along_with_all_else(
-    session, google, users, app_tokens
+    session, google, users, sessions
 ):
     verifier = GoogleVerifier(session, google.settings(nonce="required"))
-    endpoint = GoogleSignIn(verifier, users, app_tokens)
+    endpoint = GoogleSignIn(verifier, users, sessions)
     for body, missing in (({"id_token": "x"}, ["nonce"]), ({}, ["id_token", "nonce"])):
         with pytest.raises(Invalid) as caught:
             await endpoint.respond(post(body))

@@ -21,6 +21,7 @@ from gateway.errors import Unauthenticated
 from gateway.identity.replay import SignedInTokens
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
+from gateway.identity.transfer import UserTransfer
 from gateway.sections import (
     AppTokenSettings,
     LedgerSettings,
@@ -152,6 +153,11 @@ async def use_everything(context: Context) -> None:
     await do("users.enable", id=42)
     await do("users.unlink", id=1, provider="google")
     await do("users.delete", id=2)
+    users = UserTransfer(context.store, context.settings.plans)
+    exported = [line async for line in users.export()]
+    exported += ['{"id": 9, "email": "jane@example.com"}', '{"id": 10, "apple_id": "a-1"}']
+    counts = [tally async for tally in users.take(exported)][-1]
+    assert (counts.same, counts.new, counts.refused) == (3, 1, 1)
     await do("users.revoke-tokens", id=42)
     await do("tokens.revoke", user=42, jti="a-jti")
     await do("tokens.revoke", all=True)
