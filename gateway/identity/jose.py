@@ -5,7 +5,9 @@ about alphabet, repeated names and nesting, and must only ever see what passed h
 here is true until the signature has been verified; it only chooses the key to verify with.
 
 A header that names a key by itself (jku, jwk, x5u, x5c) or demands an extension (crit) is refused:
-the key comes from our settings or from the provider's own address, never from the token.
+the key comes from our settings or from the provider's own address, never from the token. So is one
+that says it is of another type (typ, cty; RFC 8725 §3.11). A token has one spelling: base64url
+with spare bits at its end (RFC 4648 §3.5) would be another, for whoever remembers tokens.
 """
 
 import base64
@@ -18,7 +20,7 @@ from gateway.errors import Invalid
 from gateway.jsonbody import parse_object
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_REFUSED_PARAMETERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u", "zip"})
+_REFUSED_PARAMETERS = frozenset({"b64", "crit", "cty", "jku", "jwk", "x5c", "x5u", "zip"})
 
 
 class MalformedTokenError(ValueError):
@@ -42,8 +44,12 @@ def read(token: str, *, max_length: int) -> UnverifiedToken:
     if parts is None:
         raise MalformedTokenError("not in compact form")
     header = _object(parts[1])
+    _decoded(parts[3])
     if not _REFUSED_PARAMETERS.isdisjoint(header):
         raise MalformedTokenError("a header parameter that is not taken")
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.upper() != "JWT":
+        raise MalformedTokenError("of another type")
     algorithm, key_id = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or not isinstance(key_id, str) or not key_id:
         raise MalformedTokenError("no algorithm or no key id")
@@ -52,9 +58,19 @@ def read(token: str, *, max_length: int) -> UnverifiedToken:
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        return parse_object(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except (binascii.Error, Invalid):
+        return parse_object(_decoded(segment))
+    except Invalid:
         raise MalformedTokenError("a segment is not a JSON object") from None
+
+
+def _decoded(segment: str) -> bytes:
+    try:
+        content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except binascii.Error:
+        raise MalformedTokenError("a segment is not base64url") from None
+    if base64.urlsafe_b64encode(content).rstrip(b"=") != segment.encode():
+        raise MalformedTokenError("a segment has spare bits")
+    return content
 
 
 def seconds(claims: dict[str, Any], name: str) -> float:
