@@ -1,7 +1,6 @@
 """The attack table for app tokens, against a gateway process, over raw sockets."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 
 import attack_algorithms
@@ -11,9 +10,8 @@ import attack_encodings
 import attack_issuers
 import attack_keys
 import pytest
-from arena import Arena, arena, fight
+from arena import Arena, fight
 from attack import Row
-from redis_process import RedisProcess
 
 ROWS: tuple[Row, ...] = (
     *attack_algorithms.ROWS,
@@ -26,12 +24,6 @@ ROWS: tuple[Row, ...] = (
 DETAILS = {
     401: {"Invalid or expired token", "Not authenticated", "More than one Authorization header"}
 }
-
-
-@pytest.fixture(scope="module")
-def field(redis_server: RedisProcess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
-    with arena(tmp_path_factory.mktemp("attacks"), redis_server) as running:
-        yield running
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

@@ -1,4 +1,4 @@
-"""The attack table finds a verifier with a hole: one check after the other is taken out."""
+"""The attack tables find a verifier with a hole: one check after the other is taken out."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +7,10 @@ import pytest
 import weakened
 from arena import arena, fight
 from redis_process import RedisProcess
-from test_app_token_attacks import ROWS
+from test_app_token_attacks import ROWS as TOKENS
+from test_key_and_body_attacks import ROWS as KEYS_AND_BODIES
 
-BY_NAME = {row.name: row for row in ROWS}
+BY_NAME = {row.name: row for row in (*TOKENS, *KEYS_AND_BODIES)}
 PROGRAM = str(Path(__file__).with_name("weakened.py"))
 
 

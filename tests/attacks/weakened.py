@@ -1,4 +1,4 @@
-"""The `gateway` command with one check of app tokens taken out: `python weakened.py CHECK serve …`.
+"""The `gateway` command with one check of credentials taken out: `python weakened.py CHECK serve …`.
 
 Each weakness is a mistake that real verifiers have had. `DOORS` names the rows of the table that it
 must let through: a table that stays green beside it would prove nothing.
@@ -13,7 +13,7 @@ from typing import Any
 
 import jwt
 
-from gateway.auth import app_token
+from gateway.auth import app_token, body_credentials, plan_key
 from gateway.cli import main
 from gateway.exchange import Exchange
 from gateway.identity import jose, tokens
@@ -173,6 +173,16 @@ def any_place() -> None:
     put(app_token, "_bearer", bearer)
 
 
+def trimmed_keys() -> None:
+    genuine = plan_key.digest
+    put(plan_key, "well_formed", bool)
+    put(plan_key, "digest", lambda key: genuine(re.split("[, ]", key.strip('" '))[0]))
+
+
+def lenient_bodies() -> None:
+    put(body_credentials, "parse_object", json.loads)
+
+
 # By weakness: some of the rows that it lets through.
 DOORS: dict[Callable[[], None], tuple[str, ...]] = {
     signature: (
@@ -253,6 +263,14 @@ DOORS: dict[Callable[[], None], tuple[str, ...]] = {
         "elsewhere: query access_token",
         "elsewhere: HTTP_AUTHORIZATION",
         "scheme: Token",
+    ),
+    trimmed_keys: ("key: in quotes", "key: with a comma", "key: twice, with a comma"),
+    lenient_bodies: (
+        "body: api_key twice",
+        "body: api_key twice, once escaped",
+        "body: a name twice further in",
+        "body: in UTF-16",
+        "body: NaN",
     ),
 }
 
