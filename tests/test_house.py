@@ -42,7 +42,7 @@ LAYERS = (
     ("sections",),
     ("complaints", "fields"),
     ("networks",),
-    ("filestate", "routing", "yamlfile"),
+    ("filestate", "memory", "routing", "yamlfile"),
     ("errors",),
     ("__init__",),
 )

@@ -1,4 +1,4 @@
-"""The `gateway` command with one check of credentials taken out: `python weakened.py CHECK serve …`.
+"""The `gateway` command without one of its checks of credentials: `python weakened.py CHECK serve`.
 
 Each weakness is a mistake that real verifiers have had. `DOORS` names the rows of the table that it
 must let through: a table that stays green beside it would prove nothing.
