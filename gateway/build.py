@@ -182,7 +182,7 @@ def _by_pattern(parts: Parts, spec: RouteSpec) -> Authenticator:
 
 
 def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
-    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
+    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope), vip=spec.vip)
 
 
 def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:

@@ -22,8 +22,9 @@ from gateway.routespec import (
     label,
     own_endpoints,
 )
-from gateway.sections import TokenKey, VaultKey
+from gateway.sections import VaultKey
 from gateway.settings import Settings, load_settings
+from gateway.tokenfile import TokenKey
 from gateway.upstreamspec import UpstreamFields, UpstreamSpec
 from gateway.yamlfile import Document, Loc, Place
 
@@ -114,7 +115,7 @@ def missing_secrets(settings: Settings, route_file: RouteFile) -> list[str]:
     vault_user = f"route '{vault}'" if vault else None
     complaints: list[str] = []
     needs: list[tuple[tuple[str, str], Sequence[TokenKey | VaultKey], str | None]] = [
-        (("app_tokens", "secrets"), settings.app_tokens.secrets, token_user),
+        (("app_tokens", "secrets"), settings.app_tokens.keys, token_user),
         (("vault", "encryption_keys"), settings.vault.encryption_keys, vault_user),
     ]
     for loc, keys, user in needs:
@@ -142,6 +143,8 @@ def describe(route_file: RouteFile) -> list[dict[str, Any]]:
             "path": route.path,
             "auth": route.auth,
             "plan": route.plan,
+            "scope": list(route.scope),
+            "vip": route.vip,
             "upstream": route.upstream,
             "limits": [limit.shown for limit in route.limits],
         }

@@ -20,6 +20,7 @@ from gateway.fields import (
     Methods,
     Name,
     RoutePath,
+    ScopeWord,
     Text,
     UpgradeName,
     Window,
@@ -256,8 +257,10 @@ class RouteSpec(Model):
     """registered_key: put the stored api_key and api_secret into the body."""
     owner: Literal["app_token"] | None = None
     """registered_key: the caller must also prove, by app token, that the email is theirs."""
-    scope: tuple[Text, ...] = ()
-    """app_token: words that the token's scope must have."""
+    scope: tuple[ScopeWord, ...] = ()
+    """app_token: words that the token's scope must have, all of them."""
+    vip: Flag = False
+    """app_token: the user must be a VIP now."""
     enforce: Flag = True
     """false: let everyone pass, and report who would have been refused."""
     loose_path: Flag = False

@@ -23,13 +23,13 @@ from gateway.fields import (
     Port,
     StoreUrl,
     Text,
-    TokenSecret,
     Url,
     UrlPath,
     VaultSecret,
     VisibleSecret,
 )
 from gateway.networks import AccessList, NetworkSet, read_networks
+from gateway.tokenfile import TokenKey, read_token_file
 
 WhenStoreIsDown = Literal["local", "allow", "deny"]
 
@@ -186,13 +186,6 @@ class LedgerSettings(Model):
     """Counts that a worker keeps while Redis is away, one for each key, day and route."""
 
 
-class TokenKey(Model):
-    id: Name
-    """Named in the token's header, so that secrets can be replaced one after the other."""
-    secret: TokenSecret = None
-    """Text of at least 32 bytes."""
-
-
 class AppTokenSettings(Model):
     issuer: Text = "primit"
     """`iss` of every token."""
@@ -201,7 +194,21 @@ class AppTokenSettings(Model):
     lifetime: Count = Field(default=604_800, ge=1)
     """Seconds until a token expires; this is a week."""
     secrets: tuple[TokenKey, ...] = (TokenKey(id="k1"),)
-    """The first one signs, all of them verify."""
+    """All of them verify. The newest by signs_from signs; without times, the first."""
+    secrets_file: Text | None = None
+    """More of them, as `gateway tokens rotate` writes it; its owner alone may read it."""
+
+    _filed: tuple[TokenKey, ...] = PrivateAttr(default=())
+
+    @property
+    def keys(self) -> tuple[TokenKey, ...]:
+        """Those of the settings, then those of the file as it was when `load` read it."""
+        return (*self.secrets, *self._filed)
+
+    def load(self) -> None:
+        """Read the file. Raises FileRefused; ConfigurationError with its mistakes."""
+        if self.secrets_file is not None:
+            self._filed = read_token_file(Path(self.secrets_file))
 
 
 class GoogleSettings(Model):

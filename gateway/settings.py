@@ -7,7 +7,7 @@ in `routefile.py`. What the sections may say
 stands in `sections.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, PrivateAttr
@@ -40,6 +40,7 @@ from gateway.sections import (
     TracingSettings,
     VaultSettings,
 )
+from gateway.tokenfile import FileRefused
 from gateway.yamlfile import Document, Loc, Unset, did_you_mean, dotted
 
 PREFIX = "GATEWAY_"
@@ -113,23 +114,29 @@ DEFAULT_SECRETS: dict[tuple[str, str], list[dict[str, str]]] = {
 }
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    path: Path | None, environ: Mapping[str, str], *, token_file: bool = True
+) -> Settings:
     """The settings in the file at `path` (None: defaults), with what `environ` says otherwise.
 
+    Without `token_file`, app_tokens.secrets_file is not looked at: `tokens rotate` may make it.
     Raises ConfigurationError with every problem there is.
     """
     document = Document("(defaults)", environ) if path is None else Document.read(path, environ)
     _apply_overrides(document, environ)
     _apply_defaults(document)
+    inside: list[str] = []  # complaints of another file
     checked = check(document, Settings, ())
     if checked.model is not None:
         _check_whole(document, checked.model, checked)
         load_networks(document, ("networks",), checked.model.networks, dotted)
+        if token_file:
+            inside += _load_token_file(document, checked.model.app_tokens)
     _check_repeated(document, ("plans",))
     _check_repeated(document, ("app_tokens", "secrets"), "id")
     _check_repeated(document, ("vault", "encryption_keys"), "id")
-    if document.complaints or checked.model is None:
-        raise ConfigurationError(document.complaints)
+    if document.complaints or inside or checked.model is None:
+        raise ConfigurationError((*document.complaints, *inside))
     settings = checked.model
     settings._unset.update(document.unset)  # noqa: SLF001  # ours, before anyone else sees it
     for section, field in DEFAULT_SECRETS:
@@ -166,6 +173,8 @@ def _apply_defaults(document: Document) -> None:
         given = document.value.setdefault(section, {})
         if isinstance(given, dict) and field not in given:
             given[field] = document.default((section, field), default)
+            if given.get("secrets_file") and document.unset.get((section, field, 0, "secret")):
+                given[field] = []  # the file has them
 
 
 def _check_whole(document: Document, settings: Settings, checked: Checked[Settings]) -> None:
@@ -223,6 +232,22 @@ def load_networks(
         loc = (*at, field, getattr(lists, field).index(error.filename))
         why = (error.strerror or "unknown error").lower()
         document.complain(loc, f"{subject(loc)} can't be read: {why}")
+
+
+def _load_token_file(document: Document, tokens: AppTokenSettings) -> Sequence[str]:
+    """The complaints of what stands in it."""
+    at: Loc = ("app_tokens", "secrets_file")
+    try:
+        tokens.load()
+    except FileRefused as refused:
+        document.complain(at, f"{dotted(at)} {refused}")
+    except ConfigurationError as error:
+        return error.complaints
+    ours = {key.id for key in tokens.secrets}
+    for key in tokens.keys[len(tokens.secrets) :]:
+        if key.id in ours:
+            document.complain(at, f"{dotted(at)} has '{key.id}', as app_tokens.secrets; rename one")
+    return ()
 
 
 def _check_repeated(document: Document, loc: Loc, field: str | None = None) -> None:

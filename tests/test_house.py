@@ -40,6 +40,7 @@ LAYERS = (
     ("routespec",),
     ("settings", "upstreamspec"),
     ("sections",),
+    ("tokenfile",),
     ("complaints", "fields"),
     ("networks",),
     ("filestate", "memory", "routing", "yamlfile"),

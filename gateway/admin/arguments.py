@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.identity.users import LARGEST_ID
+from gateway.identity.user import LARGEST_ID
 from gateway.jsonbody import normal_email
 from gateway.networks import listed
 from gateway.store.times import has_passed, iso_utc, unix_seconds

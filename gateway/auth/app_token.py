@@ -18,7 +18,7 @@ REPEATED = f'{BEARER}, error="invalid_request"'
 
 
 class AppToken(Authenticator):
-    """Asks for a valid app token that carries every one of `scope`."""
+    """Asks for a valid app token that carries every one of `scope`, with `vip` of a VIP."""
 
     pattern = "app_token"
 
@@ -29,11 +29,14 @@ class AppToken(Authenticator):
         plans: Plans,
         scope: frozenset[str],
         clock: Callable[[], float] = time.time,
+        *,
+        vip: bool = False,
     ) -> None:
         self._tokens = tokens
         self._users = users
         self._plans = plans
         self._scope = scope
+        self._vip = vip
         self._clock = clock  # Unix seconds
 
     async def authenticate(self, exchange: Exchange) -> Identity:
@@ -49,7 +52,10 @@ class AppToken(Authenticator):
                 reason="insufficient_scope",
                 headers=(("WWW-Authenticate", challenge),),
             )
-        plan = self._plans.active(user.plan, user.plan_expires_at, self._clock())
+        now = self._clock()
+        if self._vip and not user.is_vip_at(now):
+            raise Forbidden("This endpoint is for VIP users", reason="vip_required")
+        plan = self._plans.active(user.plan, user.plan_expires_at, now)
         return identity(self.pattern, user.id, user.email, plan)
 
 

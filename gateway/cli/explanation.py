@@ -133,6 +133,8 @@ def _demands(route: RouteSpec) -> str:
         demands += ", and an app token of the user whose email it is"
     if route.scope:
         demands += f", with scope {' '.join(route.scope)}"
+    if route.vip:
+        demands += ", of a user who is a VIP now"
     return demands if route.enforce else f"{demands}; not enforced, only reported"
 
 

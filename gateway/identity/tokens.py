@@ -1,9 +1,8 @@
 """The app token of pattern 4: issued at sign-in, verified on every request of a user's route.
 
-An HS256 JWT (RFC 7519) whose `kid` names one of the configured secrets: the first signs, all
-verify, so a secret is replaced by putting a new one before it and taking the old one away a
-lifetime later. Claims: iss, aud, sub (the user id, in digits), iat, nbf, exp, jti, scope (words,
-RFC 8693 §4.2) and ver, the version of this very list.
+An HS256 JWT (RFC 7519) whose `kid` names one of the configured secrets, see `tokenfile.py`.
+Claims: iss, aud, sub (the user id, in digits), iat, nbf, exp, jti, scope (words, RFC 8693 §4.2) and
+ver, the version of this very list.
 
 Verifying costs 35 µs, so verified tokens are remembered by their sha256 until they expire. Whether
 the user's tokens have been revoked since is not known here; the pattern asks that each time.
@@ -24,11 +23,11 @@ from gateway.errors import INVALID_TOKEN, DependencyUnavailable, Unauthenticated
 from gateway.identity import jose
 from gateway.identity.users import User
 from gateway.sections import AppTokenSettings
+from gateway.tokenfile import CLOCK_SKEW_SECONDS, TokenKey, signer
 
 MAX_TOKEN_LENGTH = 4096  # characters; ours have about 350
 VERSION = 1
 DEFAULT_SCOPE = "user"
-CLOCK_SKEW_SECONDS = 30  # between gateways: for iat and nbf, not for exp
 REMEMBERED_TOKENS = 100_000
 
 _USER_ID = re.compile(r"[1-9][0-9]{0,17}")
@@ -59,18 +58,16 @@ class AppTokens:
         self._issuer = settings.issuer
         self._audience = settings.audience
         self._lifetime_seconds = settings.lifetime
-        self._secrets = {
-            entry.id: entry.secret.get_secret_value().encode()
-            for entry in settings.secrets
-            if entry.secret is not None
-        }
+        self._keys = {key.id: key for key in settings.keys if key.secret is not None}
         self._clock = clock
         self._remember = remember
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
 
     def issue(self, user: User, scope: str = DEFAULT_SCOPE) -> str:
         """A new token for `user`. `scope` is words with a space between."""
-        key_id, secret = next(iter(self._usable_secrets().items()))
+        key = signer(self._keys.values(), self._clock())
+        if key is None:
+            raise DependencyUnavailable(reason="token_secret_unset", retry_after=60)
         # iat keeps its fraction: a token issued in the second of a revocation is before or after.
         now = round(self._clock(), 3) if user.token_time is None else user.token_time
         claims = {
@@ -84,7 +81,7 @@ class AppTokens:
             "scope": scope,
             "ver": VERSION,
         }
-        return jwt.encode(claims, secret, algorithm="HS256", headers={"kid": key_id})
+        return jwt.encode(claims, secret_of(key), algorithm="HS256", headers={"kid": key.id})
 
     def verify(self, token: str) -> Claims:
         """What `token` says. Raises Unauthenticated."""
@@ -105,15 +102,16 @@ class AppTokens:
         return claims
 
     def _judge(self, token: str) -> Claims:
-        usable = self._usable_secrets()
+        if not self._keys:
+            raise DependencyUnavailable(reason="token_secret_unset", retry_after=60)
         try:
             unverified = jose.read(token, max_length=MAX_TOKEN_LENGTH)
-            secret = usable.get(unverified.key_id)
-            if secret is None:
+            key = self._keys.get(unverified.key_id)
+            if unverified.type != "jwt" or key is None or key.is_retired(self._clock()):
                 raise refused()
             claims = jwt.decode(
                 token,
-                secret,
+                secret_of(key),
                 algorithms=["HS256"],
                 issuer=self._issuer,
                 audience=self._audience,
@@ -126,17 +124,17 @@ class AppTokens:
                     "verify_nbf": False,
                 },
             )
-            return self._judge_claims(claims)
+            return self._judge_claims(claims, key.retires_at)
         except (jwt.PyJWTError, jose.MalformedTokenError):
             raise refused() from None
 
-    def _judge_claims(self, claims: dict[str, Any]) -> Claims:
+    def _judge_claims(self, claims: dict[str, Any], ends: float | None) -> Claims:
         now = self._clock()
         issued_at, expires_at = jose.seconds(claims, "iat"), jose.seconds(claims, "exp")
         not_before = max(issued_at, jose.seconds(claims, "nbf"))
         user_id, token_id, scope = claims["sub"], claims["jti"], claims["scope"]
         if (
-            not_before > now + CLOCK_SKEW_SECONDS
+            not_before > now + CLOCK_SKEW_SECONDS  # exp has no leeway
             or not _USER_ID.fullmatch(user_id)
             or not isinstance(token_id, str)
             or not isinstance(scope, str)
@@ -146,12 +144,14 @@ class AppTokens:
             raise refused()
         if expires_at <= now:
             raise refused("expired_token")
+        if ends is not None:  # its secret's: what is remembered ends with it
+            expires_at = min(expires_at, ends)
         return Claims(int(user_id), expires_at, issued_at, token_id, frozenset(scope.split()))
 
-    def _usable_secrets(self) -> dict[str, bytes]:
-        if not self._secrets:
-            raise DependencyUnavailable(reason="token_secret_unset", retry_after=60)
-        return self._secrets
+
+def secret_of(key: TokenKey) -> bytes:
+    assert key.secret is not None
+    return key.secret.get_secret_value().encode()
 
 
 def refused(reason: str = "invalid_token") -> Unauthenticated:

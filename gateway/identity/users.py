@@ -12,16 +12,15 @@ Terms: *subject*: the provider's own, lasting id of a person (`sub`, OpenID Conn
 email is *normal* as `jsonbody.normal_email` makes it, and what has no such form finds nobody.
 """
 
-import math
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.spread_users import SpreadUsers
+from gateway.identity.user import User, check_id, is_id, parse
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
 from gateway.store.grouped import run_on_all
@@ -30,10 +29,9 @@ from gateway.store.script import Script
 from gateway.store.times import iso_utc
 from gateway.store.watch import Watched
 
-Provider = Literal["google", "apple"]
+__all__ = ["Provider", "UnknownUserError", "User", "UserExistsError", "Users"]
 
-FAR_FUTURE = 253402300799.0  # the last second of the year 9999
-LARGEST_ID = 2**53 - 1  # beyond it, JSON's and Lua's numbers are not exact
+Provider = Literal["google", "apple"]
 
 
 class UnknownUserError(LookupError):
@@ -42,49 +40,6 @@ class UnknownUserError(LookupError):
 
 class UserExistsError(ValueError):
     """The id or the email belongs to a user already."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user as they lie in Redis. Times are as there; `tokens_valid_after` in Unix seconds."""
-
-    id: int
-    email: str | None = None
-    name: str | None = None
-    google_id: str | None = None
-    apple_id: str | None = None
-    is_vip: bool = False
-    vip_expires_at: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    plan: str | None = None
-    plan_expires_at: str | None = None
-    tokens_valid_after: float | None = None
-    # For the token of the sign-in that gave this user: no part of the record.
-    token_time: float | None = field(default=None, compare=False)
-
-    def as_contract(self) -> dict[str, Any]:
-        """The user object that clients are promised."""
-        return {
-            "id": self.id,
-            "email": self.email,
-            "name": self.name,
-            "google_id": self.google_id,
-            "apple_id": self.apple_id,
-            "is_vip": self.is_vip,
-            "vip_expires_at": self.vip_expires_at,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-        }
-
-    def shown(self) -> dict[str, Any]:
-        """All of it, for operators."""
-        return {
-            **self.as_contract(),
-            "plan": self.plan,
-            "plan_expires_at": self.plan_expires_at,
-            "tokens_valid_after": self.tokens_valid_after,
-        }
 
 
 class Users:
@@ -104,7 +59,7 @@ class Users:
             store.changes,
             "user",
             self._read,
-            _parse,
+            parse,
             remember=settings.remember,
             stale_for=settings.stale_for,
         )
@@ -118,7 +73,7 @@ class Users:
         (fields,) = await self._read([str(user_id)])
         if fields is None:
             raise StoreUnavailable
-        user = _parse(str(user_id), fields) if fields else None
+        user = parse(str(user_id), fields) if fields else None
         if user is None:
             raise UnknownUserError(f"there is no user {user_id}")
         return user
@@ -130,7 +85,7 @@ class Users:
             return None
         async with self._store.guard():
             user_id = await self._store.client.get(self._index("email", wanted))
-        if user_id is None or not _is_id(user_id):
+        if user_id is None or not is_id(user_id):
             return None
         try:
             user = await self.show(int(user_id))
@@ -143,9 +98,9 @@ class Users:
         found: dict[int, User] = {}
         async for names in self._store.scan(self._name("[0-9]*")):
             ids = [name.removeprefix(self._name("")) for name in names]
-            ids = [user_id for user_id in ids if _is_id(user_id)]
+            ids = [user_id for user_id in ids if is_id(user_id)]
             for user_id, fields in zip(ids, await self._read(ids), strict=True):
-                user = _parse(user_id, fields) if fields else None
+                user = parse(user_id, fields) if fields else None
                 if user is not None:
                     found[user.id] = user
         return [found[user_id] for user_id in sorted(found)]
@@ -161,7 +116,7 @@ class Users:
         Raises UserExistsError; ValueError for an id or email that can't be one.
         """
         if id is not None:
-            _check_id(id)
+            check_id(id)
         wanted = normal_email(email or "") or ""
         if email and not wanted:
             raise ValueError("not an email address")
@@ -269,7 +224,7 @@ class Users:
         """The user that a script has written and returned."""
         user_id, flat = reply
         self._store.changed(self._name(user_id))
-        user = _parse(user_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        user = parse(user_id, dict(zip(flat[::2], flat[1::2], strict=True)))
         assert user is not None  # the scripts make ids that are ids
         return user
 
@@ -287,43 +242,3 @@ def _script(store: Store, name: str) -> Script:
     here = Path(__file__)
     shared, own = (here.with_name(each).read_text() for each in ("user_records.lua", name))
     return store.script(f"local USER = ARGV[1]\n{shared}\n{own}")
-
-
-def _check_id(user_id: int) -> None:
-    if not 1 <= user_id <= LARGEST_ID:
-        raise ValueError(f"a user id is a whole number from 1 to {LARGEST_ID}")
-
-
-def _is_id(text: str) -> bool:
-    """In the one form that ids are written in: no sign, no zeros in front."""
-    return re.fullmatch("[1-9][0-9]{0,15}", text) is not None and int(text) <= LARGEST_ID
-
-
-def _parse(user_id: str, fields: Mapping[str, str]) -> User | None:
-    if not _is_id(user_id):
-        return None
-    return User(
-        id=int(user_id),
-        email=fields.get("email") or None,
-        name=fields.get("name") or None,
-        google_id=fields.get("google_id") or None,
-        apple_id=fields.get("apple_id") or None,
-        is_vip=fields.get("is_vip") == "1",
-        vip_expires_at=fields.get("vip_expires_at") or None,
-        created_at=fields.get("created_at") or None,
-        updated_at=fields.get("updated_at") or None,
-        plan=fields.get("plan") or None,
-        plan_expires_at=fields.get("plan_expires_at"),
-        tokens_valid_after=_seconds(fields.get("tokens_valid_after")),
-    )
-
-
-def _seconds(text: str | None) -> float | None:
-    """What can't be read ends all tokens: it was meant to end some."""
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        return FAR_FUTURE
-    return seconds if math.isfinite(seconds) else FAR_FUTURE

@@ -104,6 +104,7 @@ async def use_everything(context: Context) -> None:
     await do("keys.set", id=issued["id"], name="phone", expires="2099-01-01")
     rotated = await do("keys.rotate", id=issued["id"], overlap="1h", when_silent="10m")
     await context.rotation.judge()
+    await do("tokens.show")
     await do("keys.usage", id=rotated["id"])
     await do("keys.revoke", id=rotated["id"])
     transfer = Transfer(context.store, context.users, context.settings.plans)
