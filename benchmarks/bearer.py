@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/bearer.py [--rounds 20] [--seconds 1] [--tokens 1000]
 
 Both routes are of one gateway with everything on, before the same answer of 1.5 KB; the bearer's
-clients show so many tokens in turn, all of them known by then. Rounds are short and interleaved, the
-medians of the rounds' ratios count: of requests a second, and of the worker's CPU time for each,
+clients show so many tokens in turn, all of them known by then. Rounds are short and interleaved;
+the medians of their ratios count: of requests a second, and of the worker's CPU time for each,
 which says more on a machine that is shared. Below it, what the pattern alone takes in process.
 
 Exits with 1 when a bearer request costs more than 8 % on top of a public one, by CPU time. All
@@ -12,7 +12,6 @@ listens on 127.0.0.1, is bounded in time, and is ended by its process id.
 """
 
 import argparse
-import asyncio
 import statistics
 import sys
 import time

@@ -15,6 +15,7 @@ from gateway.fields import (
     Count,
     Flag,
     HeaderName,
+    HostName,
     Name,
     Network,
     Number,
@@ -186,6 +187,19 @@ class LedgerSettings(Model):
     """Counts that a worker keeps while Redis is away, one for each key, day and route."""
 
 
+class RefreshSettings(Model):
+    lifetime: Count = Field(default=7_776_000, ge=1)
+    """Seconds from a sign-in until its session ends, whatever is done; this is 90 days."""
+    idle: Count = Field(default=2_592_000, ge=1)
+    """Seconds without a refresh after which it ends; this is 30 days."""
+    grace: Count = Field(default=0, ge=0, le=60)
+    """Seconds in which the token that was used last gives the same answer once more."""
+    requests: Count = Field(default=60, ge=1)
+    """Refreshes an address may try in one window."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
+
+
 class AppTokenSettings(Model):
     issuer: Text = "primit"
     """`iss` of every token."""
@@ -197,6 +211,8 @@ class AppTokenSettings(Model):
     """All of them verify. The newest by signs_from signs; without times, the first."""
     secrets_file: Text | None = None
     """More of them, as `gateway tokens rotate` writes it; its owner alone may read it."""
+    refresh: RefreshSettings | None = None
+    """Refresh tokens, which sign-in gives too then; null: none."""
 
     _filed: tuple[TokenKey, ...] = PrivateAttr(default=())
 
@@ -211,18 +227,38 @@ class AppTokenSettings(Model):
             self._filed = read_token_file(Path(self.secrets_file))
 
 
-class GoogleSettings(Model):
+class ProviderSettings(Model):
     audiences: tuple[Text, ...] = ()
-    """OAuth client ids of the apps; none: nobody signs in by Google."""
+    """Ids of the apps there; none: nobody signs in by this provider."""
+    nonce: Literal["optional", "required", "hashed"] = "optional"
+    """Of the body, to be found in the token: if it is sent, always, or always as its SHA-256."""
+    keys_kept_for: Count = Field(default=86_400, ge=0)
+    """Seconds that the provider's keys stay in use past their lifetime while it is away."""
+    timeout: Number = Field(default=5, gt=0)
+    """Seconds that one fetch of its keys may take."""
+
+
+class GoogleSettings(ProviderSettings):
     certificates_url: Url = "https://www.googleapis.com/oauth2/v1/certs"
     """Where Google publishes the certificates of its signing keys."""
+    authorized_parties: tuple[Text, ...] = ()
+    """Client ids that tokens may have been issued to (`azp`); none: the audiences."""
+    hosted_domains: tuple[HostName, ...] = ()
+    """Google Workspace domains whose people may sign in; none: everybody."""
 
 
-class AppleSettings(Model):
-    audiences: tuple[Text, ...] = ()
-    """Bundle ids of the apps; none: nobody signs in by Apple."""
+class AppleSettings(ProviderSettings):
     keys_url: Url = "https://appleid.apple.com/auth/keys"
     """Where Apple publishes its signing keys."""
+
+
+class SignInSettings(Model):
+    requests: Count = Field(default=20, ge=1)
+    """Sign-ins an address may try in one window, by whichever provider."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
+    replay: Literal["allow", "refuse"] = "allow"
+    """Whether a provider's token may sign in again within its lifetime."""
 
 
 class VaultKey(Model):

@@ -35,6 +35,7 @@ from gateway.sections import (
     RateLimitSettings,
     ReloadSettings,
     ShutdownSettings,
+    SignInSettings,
     SocketsSettings,
     StoreSettings,
     TracingSettings,
@@ -76,6 +77,8 @@ class Settings(Model):
     """Sign-in by Google."""
     apple: AppleSettings = AppleSettings()
     """Sign-in by Apple."""
+    sign_in: SignInSettings = SignInSettings()
+    """What holds for sign-in by either."""
     vault: VaultSettings = VaultSettings()
     """Registered Binance keys."""
     cors: CorsSettings | None = None
@@ -207,6 +210,17 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
                 document.name_place(at),
                 f"plan_limits names {document.quote(at, plan)}, which isn't in plans{hint}",
             )
+    tokens = settings.app_tokens
+    if (
+        checked.sound(("app_tokens", "lifetime"), ("app_tokens", "refresh"))
+        and tokens.refresh is not None
+        and (shortest := min(tokens.refresh.idle, tokens.refresh.lifetime)) <= tokens.lifetime
+    ):
+        document.complain(
+            ("app_tokens", "refresh"),
+            f"app_tokens.refresh ends after {shortest} s, before the access token does "
+            f"(app_tokens.lifetime is {tokens.lifetime}): shorten that, to minutes",
+        )
     hosts = {listen.host, admin.host}
     if (
         checked.sound(("listen", "port"), ("admin", "port"), ("listen", "host"), ("admin", "host"))

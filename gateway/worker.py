@@ -272,6 +272,7 @@ def _context(parts: Parts) -> Context:
         rotation=parts.rotation,
         plans=parts.plans,
         users=parts.users,
+        revocation=parts.revocation,
         vault=parts.vault,
         limiter=parts.limiter,
     )

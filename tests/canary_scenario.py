@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import RawBackend
+from binance_stand_in import BinanceStandIn
 from canaries import Canaries, dump
 from canary_requests import (
     PATTERNS,
@@ -34,7 +35,7 @@ from canary_sender import Sender
 from gateway_process import MODULE, GatewayProcess, arguments_of, until
 from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES, FORWARDING
-from stand_ins import AppleStandIn, BinanceStandIn, Fault, GoogleStandIn
+from stand_ins import AppleStandIn, Fault, GoogleStandIn
 
 from gateway.store.keys import new_key
 

@@ -69,6 +69,20 @@ def key_id(value: Any) -> str:
     return text
 
 
+def token_id(value: Any) -> str:
+    """What names a token without being it."""
+    text = word(value)
+    if text.startswith(("eyJ", "rt_")):
+        raise BadArgument("must be the token's id (its jti), not the token itself, a secret")
+    return text
+
+
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise BadArgument("must be true or false")
+    return value
+
+
 def word(value: Any) -> str:
     """Visible, without blanks."""
     text = _text(value)

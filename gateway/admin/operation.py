@@ -12,6 +12,7 @@ from typing import Any
 
 from gateway.admin.arguments import BadArgument, Parser, Refused
 from gateway.errors import StoreUnavailable
+from gateway.identity.revocation import Revocation
 from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Limiter, Policy
 from gateway.settings import Settings
@@ -36,6 +37,7 @@ class Context:
     rotation: Rotation
     plans: Plans
     users: Users
+    revocation: Revocation
     vault: Vault
     limiter: Limiter
 
@@ -64,6 +66,7 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
             rotation=Rotation(store, keys),
             plans=Plans(users, settings.plans),
             users=users,
+            revocation=Revocation(store),
             vault=Vault(store, settings.vault),
             limiter=limiter,
         )

@@ -1,10 +1,16 @@
-"""App tokens for operators: which secrets sign and verify them, and never a secret."""
+"""App tokens for operators: which secrets sign and verify them, and what ends them before time."""
 
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.admin import arguments as given
+from gateway.admin.arguments import BadArgument, Refused
 from gateway.admin.operation import Context, Operation
+from gateway.errors import DependencyUnavailable, Unauthenticated
+from gateway.identity.sessions import named_by
+from gateway.identity.tokens import AppTokens
+from gateway.identity.users import UnknownUserError
 from gateway.sections import AppTokenSettings
 from gateway.tokenfile import TokenKey, iso, signer
 
@@ -39,6 +45,63 @@ async def show_tokens(context: Context) -> list[dict[str, Any]]:
     return shown(context.settings.app_tokens, time.time())
 
 
+async def revoke(
+    context: Context,
+    *,
+    user: int | None = None,
+    jti: str | None = None,
+    token: str | None = None,
+    all: bool = False,  # noqa: A002  # the option's name
+) -> dict[str, Any]:
+    """One token by its id or itself, or all tokens of all users."""
+    if (all, token is not None, user is not None, jti is not None) not in WAYS:
+        raise BadArgument("it takes user and jti, or a token, or all")
+    if all:
+        return {"all": True, "generation": await context.revocation.revoke_all()}
+    try:
+        if token is not None:
+            return await _revoke_token(context, token.strip())
+        assert user is not None
+        assert jti is not None
+        await context.revocation.revoke_id(user, jti)
+    except UnknownUserError:
+        raise Refused("there is no user with this id; `gateway users list` shows the ids") from None
+    return {"user_id": user, "id": jti, "revoked": True}
+
+
+async def _revoke_token(context: Context, token: str) -> dict[str, Any]:
+    """An access token, with its session if it has one; or a refresh token, which stands for it."""
+    session = named_by(token)
+    if session is not None:
+        await context.revocation.revoke_id(*session)
+        return {"user_id": session[0], "id": session[1], "revoked": True}
+    try:
+        claims = AppTokens(context.settings.app_tokens).verify(token)
+    except Unauthenticated:
+        raise Refused(
+            "this is no token of this gateway, or it has expired: it opens nothing"
+        ) from None
+    except DependencyUnavailable:
+        raise Refused("the settings have no secret to verify it with; give user and jti") from None
+    await context.revocation.revoke(claims)
+    return {"user_id": claims.user_id, "id": claims.session or claims.jti, "revoked": True}
+
+
+# What may be given together, of all, token, user and jti.
+WAYS = ((True, False, False, False), (False, True, False, False), (False, False, True, True))
+
 OPERATIONS: Mapping[str, Operation] = {
     "tokens.show": Operation(show_tokens, False),
+    "tokens.revoke": Operation(
+        revoke,
+        True,
+        {},
+        {
+            "user": given.user_id,
+            "jti": given.token_id,
+            "token": given.secret,
+            "all": given.flag,
+        },
+        acknowledged=True,
+    ),
 }

@@ -1,7 +1,8 @@
 """Pattern 4: users of the native apps, by `Authorization: Bearer <app-jwt>` (RFC 6750).
 
 The token is verified here (signature, issuer, audience, times), and then its user: one who is
-unknown, or who has ended all tokens since this one was issued, is refused like a bad token.
+unknown or disabled, or who has ended this token since it was issued, is refused like a bad
+token.
 """
 
 import time
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from gateway.auth.base import Authenticator, identity
 from gateway.errors import BEARER, Forbidden, Unauthenticated
 from gateway.exchange import Exchange, Identity
-from gateway.identity.tokens import AppTokens, refused
+from gateway.identity.revocation import is_revoked
+from gateway.identity.tokens import AppTokens, Claims, refused
 from gateway.identity.users import Users
 from gateway.store.plans import Plans
 
@@ -40,9 +42,9 @@ class AppToken(Authenticator):
         self._clock = clock  # Unix seconds
 
     async def authenticate(self, exchange: Exchange) -> Identity:
-        claims = self._tokens.verify(_bearer(exchange))
+        claims = self.claims(exchange)
         user = await self._users.get(claims.user_id)
-        if user is None or claims.issued_at < (user.tokens_valid_after or 0):
+        if user is None or user.is_disabled or is_revoked(claims, user):
             raise refused("revoked_token")
         if not self._scope <= claims.scope:
             needed = " ".join(sorted(self._scope))
@@ -56,7 +58,11 @@ class AppToken(Authenticator):
         if self._vip and not user.is_vip_at(now):
             raise Forbidden("This endpoint is for VIP users", reason="vip_required")
         plan = self._plans.active(user.plan, user.plan_expires_at, now)
-        return identity(self.pattern, user.id, user.email, plan)
+        return identity(self.pattern, user.id, user.own_email, plan)
+
+    def claims(self, exchange: Exchange) -> Claims:
+        """What the token says, whether revoked or not. Raises Unauthenticated."""
+        return self._tokens.verify(_bearer(exchange))
 
 
 def _bearer(exchange: Exchange) -> str:

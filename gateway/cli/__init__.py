@@ -26,7 +26,7 @@ GROUPS = {
     "keys": "Issue, list, change, rotate and revoke plan keys.",
     "plans": "Set, show and take away the plan of a user.",
     "users": "Create, list and show users; end their tokens.",
-    "tokens": "Show and rotate the secrets of app tokens.",
+    "tokens": "Revoke app tokens; show and rotate their secrets.",
     "vault": "Register, show and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",
     "store": "Check the Redis that the settings name.",

@@ -85,8 +85,9 @@ def _limits(
     if limit.enabled and path not in limit.exempt:
         yield _limit("ip", "ip", limit.requests, limit.window, block=limit.block)
     if isinstance(taker, OwnEndpoint):
-        if taker.has_limit:
-            yield _limit(taker.name, "ip", settings.vault.requests, settings.vault.window)
+        if (own_limit := taker.limit(settings)) is not None:
+            name, requests, window = own_limit
+            yield _limit(name, "ip", requests, window)
         return
     for own in taker.limits:
         name, weight = own.name(taker.name), own.weight or taker.weight

@@ -1,5 +1,7 @@
-"""`gateway tokens`: the secrets of app tokens. None of them is ever shown, nor an argument."""
+"""`gateway tokens`: app tokens and their secrets. None of both is ever shown, nor an argument."""
 
+import getpass
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.configuration import read_settings
-from gateway.cli.operate import ask_gateway
+from gateway.cli.operate import ask_gateway, operate
 from gateway.cli.options import (
     DEFAULT_ROUTES,
     ConfigFile,
@@ -25,7 +27,9 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
     from gateway.tokenfile import Rotated
 
-app = group("Show and rotate the secrets of app tokens.", "gateway tokens rotate")
+app = group("Revoke app tokens; show and rotate their secrets.", "gateway tokens rotate")
+
+MAX_INPUT_CHARACTERS = 65_536
 
 
 @app.command("show", epilog=example("gateway tokens show"))
@@ -89,6 +93,51 @@ def rotate(
                 f"the file is written, but the gateway does not use it: {problem}",
                 complaints=problem.complaints,
             )
+
+
+@app.command(
+    epilog=example(
+        "gateway tokens revoke < token",
+        "gateway tokens revoke --user 42 --jti 8Zk1tJ0a4w",
+        "gateway tokens revoke --all",
+    )
+)
+def revoke(
+    user: Annotated[int | None, typer.Option(help="Whose token it is.")] = None,
+    jti: Annotated[
+        str | None, typer.Option(help="The token's id; or its `sid`, for all of its session.")
+    ] = None,
+    all_tokens: Annotated[
+        bool, typer.Option("--all", help="All tokens of all users: everybody signs in again.")
+    ] = False,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """End a token before it expires; returns when every worker knows, as `keys revoke` does.
+
+    Without options the token itself is read from standard input, an access token or a refresh
+    token; its whole session ends. All of one user's: `gateway users revoke-tokens`.
+    """
+    options = Options(config, routes, output)
+    token = None
+    if user is None and jti is None and not all_tokens:
+        with failures(output):
+            token = _read_token()
+    operate(options, "tokens.revoke", user=user, jti=jti, token=token, all=all_tokens or None)
+
+
+def _read_token() -> str:
+    """From standard input. Raises Failure."""
+    if sys.stdin.isatty():
+        return getpass.getpass("Token: ")
+    token = sys.stdin.read(MAX_INPUT_CHARACTERS).strip()
+    if not token:
+        raise Failure(
+            "standard input is empty: give the token there, or --user and --jti, or --all",
+            exit_code=WRONG_USAGE,
+        )
+    return token
 
 
 def _rotated(settings: "Settings", ahead: str, overlap: str | None) -> "Rotated":

@@ -1,14 +1,15 @@
 """POST /auth/mobile/google and /apple: a provider's token in, an app token and the user out.
 
 The person is created, or found by the provider's subject or verified email, in one step in Redis
-(`users.py`). 401: the token is not taken; 503: the provider's keys, or Redis, can't be had.
+(`users.py`). 401: the token is not taken; 403: the user is disabled; 503: the provider's keys, or
+Redis, can't be had.
 """
 
 from typing import ClassVar, Literal, Protocol
 
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.provider import MAX_TOKEN_LENGTH, ProvenIdentity
-from gateway.identity.tokens import AppTokens
+from gateway.identity.sessions import Sessions
 from gateway.identity.users import Users
 from gateway.jsonbody import parse_object, require_string
 
@@ -26,10 +27,10 @@ class _SignIn:
     provider: ClassVar[Literal["google", "apple"]]
     field: ClassVar[str]
 
-    def __init__(self, verifier: Verifier, users: Users, tokens: AppTokens) -> None:
+    def __init__(self, verifier: Verifier, users: Users, sessions: Sessions) -> None:
         self._verifier = verifier
         self._users = users
-        self._tokens = tokens
+        self._sessions = sessions
 
     async def respond(self, exchange: Exchange) -> Answer:
         body = parse_object(await exchange.read_body(MAX_BODY_BYTES))
@@ -41,8 +42,10 @@ class _SignIn:
             proven.email,
             email_verified=proven.email is not None,
             name=proven.name,
+            address=exchange.client_ip,
         )
-        answer = {"access_token": self._tokens.issue(user), "user": user.as_contract()}
+        grant = await self._sessions.begin(user)
+        answer = {**grant.as_answer(), "user": user.as_contract()}
         return json_answer(200, answer, NOT_STORED)
 
 

@@ -2,7 +2,8 @@
 
 An HS256 JWT (RFC 7519) whose `kid` names one of the configured secrets, see `tokenfile.py`.
 Claims: iss, aud, sub (the user id, in digits), iat, nbf, exp, jti, scope (words, RFC 8693 §4.2) and
-ver, the version of this very list.
+ver, the version of this very list; where there is one, sid (its session, `sessions.py`), and gen if
+it isn't 0 (`revocation.py`).
 
 Verifying costs 35 µs, so verified tokens are remembered by their sha256 until they expire. Whether
 the user's tokens have been revoked since is not known here; the pattern asks that each time.
@@ -43,6 +44,8 @@ class Claims:
     issued_at: float
     jti: str
     scope: frozenset[str]
+    session: str | None = None
+    generation: int = 0
 
 
 class AppTokens:
@@ -63,8 +66,8 @@ class AppTokens:
         self._remember = remember
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
 
-    def issue(self, user: User, scope: str = DEFAULT_SCOPE) -> str:
-        """A new token for `user`. `scope` is words with a space between."""
+    def issue(self, user: User, scope: str = DEFAULT_SCOPE, session: str | None = None) -> str:
+        """A new token for `user`. `scope` is words with a space between, `session` its id."""
         key = signer(self._keys.values(), self._clock())
         if key is None:
             raise DependencyUnavailable(reason="token_secret_unset", retry_after=60)
@@ -81,6 +84,10 @@ class AppTokens:
             "scope": scope,
             "ver": VERSION,
         }
+        if session is not None:
+            claims["sid"] = session
+        if user.tokens_generation:
+            claims["gen"] = user.tokens_generation
         return jwt.encode(claims, secret_of(key), algorithm="HS256", headers={"kid": key.id})
 
     def verify(self, token: str) -> Claims:
@@ -133,6 +140,7 @@ class AppTokens:
         issued_at, expires_at = jose.seconds(claims, "iat"), jose.seconds(claims, "exp")
         not_before = max(issued_at, jose.seconds(claims, "nbf"))
         user_id, token_id, scope = claims["sub"], claims["jti"], claims["scope"]
+        session, generation = claims.get("sid"), claims.get("gen", 0)
         if (
             not_before > now + CLOCK_SKEW_SECONDS  # exp has no leeway
             or not _USER_ID.fullmatch(user_id)
@@ -140,13 +148,16 @@ class AppTokens:
             or not isinstance(scope, str)
             or type(claims["ver"]) is not int
             or claims["ver"] != VERSION
+            or not isinstance(session, str | None)
+            or type(generation) is not int
         ):
             raise refused()
         if expires_at <= now:
             raise refused("expired_token")
         if ends is not None:  # its secret's: what is remembered ends with it
             expires_at = min(expires_at, ends)
-        return Claims(int(user_id), expires_at, issued_at, token_id, frozenset(scope.split()))
+        words = frozenset(scope.split())
+        return Claims(int(user_id), expires_at, issued_at, token_id, words, session, generation)
 
 
 def secret_of(key: TokenKey) -> bytes:

@@ -12,6 +12,8 @@ Terms: *subject*: the provider's own, lasting id of a person (`sub`, OpenID Conn
 email is *normal* as `jsonbody.normal_email` makes it, and what has no such form finds nobody.
 """
 
+import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,8 +21,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import StoreUnavailable
-from gateway.identity.spread_users import SpreadUsers
-from gateway.identity.user import User, check_id, is_id, parse
+from gateway.identity.spread_users import Proven, SpreadUsers, record_script
+from gateway.identity.user import (
+    GENERATION,
+    User,
+    account_disabled,
+    check_id,
+    generation_in,
+    is_id,
+    named,
+    parse,
+)
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
 from gateway.store.grouped import run_on_all
@@ -29,13 +40,28 @@ from gateway.store.script import Script
 from gateway.store.times import iso_utc
 from gateway.store.watch import Watched
 
-__all__ = ["Provider", "UnknownUserError", "User", "UserExistsError", "Users"]
+__all__ = [
+    "DeletedUserError",
+    "Provider",
+    "UnknownUserError",
+    "User",
+    "UserExistsError",
+    "Users",
+]
+
+logger = logging.getLogger("gateway.identity")
 
 Provider = Literal["google", "apple"]
+
+EVERYBODY = "all"  # names the hash with what holds for all users
 
 
 class UnknownUserError(LookupError):
     """There is no user with this id."""
+
+
+class DeletedUserError(UnknownUserError):
+    """There was one, and the id is never given again."""
 
 
 class UserExistsError(ValueError):
@@ -53,16 +79,17 @@ class Users:
         self._sign_in = _script(store, "sign_in.lua")
         self._create = _script(store, "create_user.lua")
         self._ensure = store.script(Path(__file__).with_name("ensure_users.lua").read_text())
-        self._revoke_tokens = _script(store, "revoke_tokens.lua")
+        self._revoke_tokens = record_script(store, "revoke_tokens.lua")
         self._spread = SpreadUsers(store, self._name, self._index) if store.spread else None
         self.copies: Watched[User] = Watched(
             store.changes,
             "user",
-            self._read,
+            self._read_copies,
             parse,
             remember=settings.remember,
             stale_for=settings.stale_for,
         )
+        store.changes.listen("user", _Everybody(self.copies))
 
     async def get(self, user_id: int) -> User | None:
         """Doesn't suspend if the user is known."""
@@ -127,13 +154,16 @@ class Users:
         else:
             reply = await self._run(self._create, [self._index("email", wanted)], words)
         if reply == ["id"]:
-            raise UserExistsError(f"there is a user {id} already")
+            raise await self._taken(int(words[0]))
         if reply == ["email"]:
             raise UserExistsError("this email belongs to a user already")
         return self._written(reply)
 
     async def ensure(self, user_id: int) -> None:
-        """Create this user if unknown. Raises ValueError for an id that can't be one."""
+        """Create this user if unknown.
+
+        Raises DeletedUserError; ValueError for an id that can't be one.
+        """
         try:
             await self.create(id=user_id)
         except UserExistsError:
@@ -160,19 +190,25 @@ class Users:
         *,
         email_verified: bool,
         name: str | None,
+        address: str | None = None,
     ) -> User:
         """Whoever has this subject, else this verified email, else a new user.
 
-        An email that isn't verified is not looked at. Only here, the user has a `token_time`.
+        An email that isn't verified is not looked at. `address` is the client's, for the record of
+        links. Only here, the user has a `token_time`. Raises Forbidden for a disabled user.
         """
         wanted = (normal_email(email or "") or "") if email_verified else ""
-        words = (subject, wanted, name or "")
+        noted = self._noted(provider, subject, wanted, address)
+        who = Proven(provider, subject, wanted, name or "", noted)
         if self._spread is not None:
             async with self._store.guard():
-                reply = await self._spread.sign_in(provider, *words, self._times())
+                reply = await self._spread.sign_in(who, self._times())
         else:
             keys = [self._index(provider, subject), self._index("email", wanted)]
-            reply = await self._run(self._sign_in, keys, [f"{provider}_id", *words])
+            words = [who.field, subject, wanted, who.name, noted]
+            reply = await self._run(self._sign_in, keys, words)
+        if reply == ["disabled"]:
+            raise account_disabled()
         *written, token_time = reply
         return replace(self._written(written), token_time=float(token_time))
 
@@ -191,10 +227,9 @@ class Users:
 
     async def take_plan(self, user_id: int, now: str) -> None:
         """From now on the user has no plan. Raises UnknownUserError. `now` as in `set_plan`."""
+        await self.show(user_id)
         key = self._name(str(user_id))
         async with self._store.guard():
-            if not await self._store.client.exists(key):
-                raise UnknownUserError(f"there is no user {user_id}")
             pipeline = self._store.client.pipeline(transaction=True)
             pipeline.hdel(key, "plan", "plan_expires_at")
             pipeline.hset(key, "updated_at", now)
@@ -206,10 +241,45 @@ class Users:
 
         Raises UnknownUserError.
         """
-        reply = await self._run(self._revoke_tokens, [self._name(str(user_id))], [])
+        return await self._end_tokens(user_id, "")
+
+    async def disable(self, user_id: int) -> User:
+        """From now on nobody gets in as them; all tokens end. Raises UnknownUserError."""
+        return await self._end_tokens(user_id, "disable")
+
+    async def enable(self, user_id: int) -> User:
+        """Sign-in and plan keys are good again; tokens of before stay dead.
+
+        Raises UnknownUserError.
+        """
+        return await self._end_tokens(user_id, "enable")
+
+    async def _end_tokens(self, user_id: int, and_: str) -> User:
+        async with self._store.guard():
+            reply = await self._revoke_tokens(
+                keys=[self._name(str(user_id))], args=[and_, *self._times()]
+            )
         if reply is None:
             raise UnknownUserError(f"there is no user {user_id}")
         return self._written([str(user_id), reply])
+
+    async def _taken(self, user_id: int) -> Exception:
+        """Why no user can be made with this id."""
+        try:
+            await self.show(user_id)
+        except UnknownUserError:
+            return DeletedUserError(f"user {user_id} was deleted, and no id is given twice")
+        return UserExistsError(f"there is a user {user_id} already")
+
+    def _noted(self, provider: str, subject: str, email: str, address: str | None) -> str:
+        event = {
+            "provider": provider,
+            "subject": subject,
+            "email": email or None,
+            "at": iso_utc(self._clock()),
+            "address": address,
+        }
+        return json.dumps(event).removeprefix("{")
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         async with self._store.guard():
@@ -224,7 +294,7 @@ class Users:
         """The user that a script has written and returned."""
         user_id, flat = reply
         self._store.changed(self._name(user_id))
-        user = parse(user_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        user = parse(user_id, named(flat))
         assert user is not None  # the scripts make ids that are ids
         return user
 
@@ -237,8 +307,38 @@ class Users:
     async def _read(self, user_ids: Sequence[str]) -> Sequence[Mapping[str, str] | None]:
         return await self._store.read_hashes([self._name(user_id) for user_id in user_ids])
 
+    async def _read_copies(self, user_ids: Sequence[str]) -> Sequence[Mapping[str, str] | None]:
+        """With what holds for all users in each; where that can't be read, nothing is known."""
+        names = [self._name(user_id) for user_id in (*user_ids, EVERYBODY)]
+        *records, everybody = await self._store.read_hashes(names)
+        if everybody is None:
+            return [None] * len(records)
+        generation = generation_in(everybody)
+        if generation is None:
+            logger.error("%s: %s is no number", names[-1], GENERATION)
+            return [None] * len(records)
+        for record in records:
+            if record:
+                record[GENERATION] = str(generation)
+        return records
+
+
+class _Everybody:
+    """Each copy has what holds for all: when that changes, all of them are of before."""
+
+    def __init__(self, copies: Watched[User]) -> None:
+        self._copies = copies
+
+    def changed(self, name: str) -> None:
+        if name == EVERYBODY:
+            self._copies.all_changed()
+
+    def all_changed(self) -> None:
+        """The copies hear of that themselves."""
+
 
 def _script(store: Store, name: str) -> Script:
     here = Path(__file__)
-    shared, own = (here.with_name(each).read_text() for each in ("user_records.lua", name))
-    return store.script(f"local USER = ARGV[1]\n{shared}\n{own}")
+    files = ("user_record.lua", "user_records.lua", name)
+    one, all_, own = (here.with_name(each).read_text() for each in files)
+    return store.script(f"local USER = ARGV[1]\n{one}\n{all_}\n{own}")

@@ -13,6 +13,7 @@ import pytest
 from gateway.admin.arguments import LARGEST_ID
 from gateway.admin.operations import OPERATIONS, BadArgument, Context, Refused, open_context
 from gateway.errors import ConfigurationError, StoreUnavailable
+from gateway.identity.revocation import Revocation
 from gateway.identity.users import Users
 from gateway.limits import Limiter, Policy
 from gateway.settings import Settings, load_settings
@@ -38,6 +39,7 @@ def context_on(store: Store, settings: Settings) -> Context:
         rotation=Rotation(store, keys),
         plans=Plans(users, settings.plans),
         users=users,
+        revocation=Revocation(store),
         vault=Vault(store, settings.vault),
         limiter=Limiter(Policy("ip", 2, 60, 3600), store),
     )
@@ -419,7 +421,7 @@ def test_what_changes_something_says_so():
     changing = {name for name, operation in OPERATIONS.items() if operation.changes}
     assert changing == {
         *("keys.issue", "keys.set", "keys.rotate", "keys.revoke", "plans.set", "plans.revoke"),
-        *("users.create", "users.revoke-tokens"),
+        *("users.create", "users.revoke-tokens", "tokens.revoke"),
         *("vault.add", "vault.remove", "ips.unblock"),
     }
 

@@ -19,5 +19,5 @@ NOW = 1777464000.0  # 2026-04-29T12:00:00
         ({"is_vip": "1", "vip_expires_at": "one day"}, False),
     ],
 )
-def test_a_vip_is_one_until_the_end_that_can_be_read(fields: dict[str, str], is_vip: bool) -> None:
+def test_a_vip_is_one_until_the_end_that_can_be_read(fields, is_vip) -> None:
     assert parse("1", fields).is_vip_at(NOW) is is_vip
