@@ -178,6 +178,20 @@ def days(value: Any) -> int:
     return value
 
 
+def provider(value: Any) -> str:
+    """Who proves a person at sign-in."""
+    text = _text(value)
+    if text not in ("google", "apple"):
+        raise BadArgument("must be google or apple")
+    return text
+
+
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise BadArgument("must be true or false")
+    return value
+
+
 def by(value: Any) -> str:
     """What usage is told by."""
     text = _text(value)

@@ -1,8 +1,9 @@
-"""Every command on keys, plans, users, registered keys and blocks, as functions on the stores.
+"""Every command on keys, plans and blocks, as functions on the stores.
 
-`OPERATIONS` names them. The command line runs them on the store itself; where the store is in the
-memory of a running gateway, the admin API runs the very same there. Each takes plain JSON values
-and returns plain JSON values, with the names that ARCHITECTURE.md gives to what Redis holds.
+`OPERATIONS` names them, and those of files beside this one. The command line runs them on the store
+itself; where the store is in the memory of a running gateway, the admin API runs the very same
+there. Each takes plain JSON values and returns plain JSON values, with the names that
+ARCHITECTURE.md gives to what Redis holds.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,8 @@ from gateway.admin import arguments as given
 from gateway.admin import tokens
 from gateway.admin.arguments import BadArgument, Refused
 from gateway.admin.operation import Context, Operation, open_context
-from gateway.identity.users import UserExistsError
+from gateway.admin.users import USERS, existing_user
+from gateway.admin.vault import VAULT
 from gateway.store.ledger import DAY_SECONDS
 from gateway.store.rotation import NotRotatable
 from gateway.yamlfile import did_you_mean
@@ -29,7 +31,8 @@ async def issue_key(
     allow: str | None = None,
 ) -> dict[str, Any]:
     """A new key, and the only answer that ever holds it. An unknown user is created."""
-    record, key = await context.keys.issue(user, name, expires, allow)
+    with existing_user():
+        record, key = await context.keys.issue(user, name, expires, allow)
     issued = {
         "id": record.id,
         "key": key,
@@ -130,82 +133,18 @@ async def set_plan(
     known = context.settings.plans
     if plan not in known:
         raise Refused(f"the settings name no such plan{did_you_mean(plan, known)}")
-    return (await context.plans.set(user, plan, until)).shown()
+    with existing_user():
+        return (await context.plans.set(user, plan, until)).shown()
 
 
 async def revoke_plan(context: Context, *, user: int) -> dict[str, Any]:
-    try:
+    with existing_user():
         return (await context.plans.revoke(user)).shown()
-    except LookupError:
-        raise _no_user() from None
 
 
 async def show_plan(context: Context, *, user: int) -> dict[str, Any]:
-    try:
+    with existing_user():
         return (await context.plans.show(user)).shown()
-    except LookupError:
-        raise _no_user() from None
-
-
-async def create_user(
-    context: Context,
-    *,
-    email: str | None = None,
-    name: str | None = None,
-    id: int | None = None,  # noqa: A002  # as above
-) -> dict[str, Any]:
-    """With the next free id unless one is given."""
-    try:
-        return (await context.users.create(email=email, name=name, id=id)).shown()
-    except UserExistsError as error:
-        raise Refused(f"{error}; `gateway users list` shows them") from None
-
-
-async def list_users(context: Context) -> list[dict[str, Any]]:
-    return [user.shown() for user in await context.users.list()]
-
-
-async def show_user(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
-    try:
-        return (await context.users.show(id)).shown()
-    except LookupError:
-        raise _no_user() from None
-
-
-async def revoke_tokens(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
-    """Of later sign-ins, the tokens are good."""
-    try:
-        return (await context.users.revoke_tokens(id)).shown()
-    except LookupError:
-        raise _no_user() from None
-
-
-async def add_registered_key(
-    context: Context, *, email: str, api_key: str, api_secret: str
-) -> dict[str, Any]:
-    """In place of one that is there."""
-    if all(key.secret is None for key in context.settings.vault.encryption_keys):
-        raise Refused(
-            "there is no key to encrypt with: set GATEWAY_VAULT_KEY, or what else "
-            "vault.encryption_keys reads, to base64 of 32 bytes (openssl rand -base64 32)"
-        )
-    try:
-        return await context.vault.add(email, api_key, api_secret)
-    except ValueError as error:
-        raise BadArgument(str(error)) from None
-
-
-async def show_registered_key(context: Context, *, email: str) -> dict[str, Any]:
-    record = await context.vault.show(email)
-    if record is None:
-        raise _no_registered_key()
-    return record
-
-
-async def remove_registered_key(context: Context, *, email: str) -> dict[str, Any]:
-    if not await context.vault.remove(email):
-        raise _no_registered_key()
-    return {"email": email, "removed": True}
 
 
 async def list_blocks(context: Context) -> list[dict[str, Any]]:
@@ -220,14 +159,6 @@ async def lift_block(context: Context, *, ip: str) -> dict[str, Any]:
 
 def _no_key() -> Refused:
     return Refused("there is no key with this id; `gateway keys list` shows the ids")
-
-
-def _no_user() -> Refused:
-    return Refused("there is no user with this id; `gateway users list` shows the ids")
-
-
-def _no_registered_key() -> Refused:
-    return Refused("no key is registered for this email")
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -269,22 +200,9 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "plans.revoke": Operation(revoke_plan, True, {"user": given.user_id}, acknowledged=True),
     "plans.show": Operation(show_plan, False, {"user": given.user_id}),
-    "users.create": Operation(
-        create_user, True, {}, {"email": given.email, "name": given.name, "id": given.user_id}
-    ),
-    "users.list": Operation(list_users, False),
-    "users.show": Operation(show_user, False, {"id": given.user_id}),
-    "users.revoke-tokens": Operation(revoke_tokens, True, {"id": given.user_id}, acknowledged=True),
-    "vault.add": Operation(
-        add_registered_key,
-        True,
-        {"email": given.email, "api_key": given.secret, "api_secret": given.secret},
-    ),
-    "vault.show": Operation(show_registered_key, False, {"email": given.email}),
-    "vault.remove": Operation(
-        remove_registered_key, True, {"email": given.email}, acknowledged=True
-    ),
     **tokens.OPERATIONS,
+    **USERS,
     "ips.list": Operation(list_blocks, False),
     "ips.unblock": Operation(lift_block, True, {"ip": given.ip}),
+    **VAULT,
 }

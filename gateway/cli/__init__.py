@@ -25,7 +25,7 @@ GROUPS = {
     "routes": "Show the route table.",
     "keys": "Issue, list, change, rotate and revoke plan keys.",
     "plans": "Set, show and take away the plan of a user.",
-    "users": "Create, list and show users; end their tokens.",
+    "users": "Create, show, disable, unlink and delete users.",
     "tokens": "Revoke app tokens; show and rotate their secrets.",
     "vault": "Register, show and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",

@@ -15,6 +15,7 @@ from gateway.jsonbody import normal_email
 from gateway.store.times import has_passed
 
 FAR_FUTURE = 253402300799.0  # the last second of the year 9999
+OF_AN_EVENT = ("event", "provider", "subject", "email", "at", "address")
 LARGEST_ID = 2**53 - 1  # beyond it, JSON's and Lua's numbers are not exact
 GENERATION = "tokens_generation"  # of all users' tokens; read into each record
 
@@ -84,6 +85,7 @@ class User:
             "plan_expires_at": self.plan_expires_at,
             "tokens_valid_after": self.tokens_valid_after,
             "disabled_at": self.disabled_at,
+            "unlinked": (self.unlinked or "").split(),
         }
 
     def history(self) -> list[dict[str, Any]]:
@@ -95,7 +97,7 @@ class User:
             except (ValueError, RecursionError):
                 continue
             if isinstance(event, dict):
-                events.append(event)
+                events.append({name: event.get(name) for name in OF_AN_EVENT})
         return events
 
 

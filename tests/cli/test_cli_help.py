@@ -50,6 +50,7 @@ def test_there_is_every_command_of_the_design():
         *("plans set", "plans show", "plans revoke"),
         *("users create", "users list", "users show", "users revoke-tokens"),
         *("tokens show", "tokens rotate", "tokens revoke"),
+        *("users disable", "users enable", "users unlink", "users delete"),
         *("vault add", "vault show", "vault remove"),
         *("ips list", "ips unblock", "store check"),
     }

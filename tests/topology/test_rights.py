@@ -146,6 +146,10 @@ async def use_everything(context: Context) -> None:
         )
     assert len(await do("users.list")) == 3
     await do("users.show", id=42)
+    await do("users.disable", id=42)
+    await do("users.enable", id=42)
+    await do("users.unlink", id=1, provider="google")
+    await do("users.delete", id=2)
     await do("users.revoke-tokens", id=42)
     await do("tokens.revoke", user=42, jti="a-jti")
     await do("tokens.revoke", all=True)
