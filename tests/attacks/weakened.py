@@ -5,6 +5,7 @@ must let through: a table that stays green beside it would prove nothing.
 """
 
 import base64
+import dataclasses
 import json
 import re
 import sys
@@ -69,8 +70,7 @@ def header() -> None:
 
 def key_id() -> None:
     def read(token: str, **given: Any) -> jose.UnverifiedToken:
-        unverified = genuine_read(token, **given)
-        return jose.UnverifiedToken(unverified.algorithm, "k1", unverified.claims)
+        return dataclasses.replace(genuine_read(token, **given), key_id="k1")
 
     put(jose, "read", read)
 
