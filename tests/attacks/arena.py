@@ -15,7 +15,18 @@ from hashlib import sha256
 from pathlib import Path
 
 import jwt
-from attack import OTHER, REVOKED, UNREADABLE, USER, Forge, Row, segment
+from attack import (
+    DISABLED,
+    OTHER,
+    REVOKED,
+    REVOKED_ID,
+    REVOKED_SESSION,
+    UNREADABLE,
+    USER,
+    Forge,
+    Row,
+    segment,
+)
 from backend import RawBackend, backend_in_thread
 from cryptography.hazmat.primitives import serialization
 from gateway_process import MODULE, TOKEN_SECRET, VAULT_KEY, GatewayProcess
@@ -112,10 +123,11 @@ def arranged(server: RedisProcess, attacker_url: str) -> Forge:
     )
     plan = {"plan": "standard", "plan_expires_at": "2999-01-01T00:00:00"}
     users: dict[int, dict[str, str]] = {
-        USER: plan,
+        USER: plan | {"revoked_tokens": f"{REVOKED_ID}: {REVOKED_SESSION}:"},
         REVOKED: {"tokens_valid_after": repr(forge.revoked_at)},
         UNREADABLE: {"tokens_valid_after": "yesterday"},
         OTHER: {},
+        DISABLED: {"disabled_at": "2026-01-01T00:00:00"},
     }
     owners = {"good": USER, "revoked": USER, "expired": USER, "without a plan": OTHER}
     more = {

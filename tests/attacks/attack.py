@@ -19,8 +19,13 @@ INVALID = f'{BARE}, error="invalid_token"'
 REPEATED = f'{BARE}, error="invalid_request"'
 KEY = 'ApiKey realm="primit"'
 
-USER, REVOKED, UNREADABLE, OTHER, NOBODY = 42, 43, 44, 45, 999
-"""Users: a good one; one who ended all tokens; whose record says so illegibly; another; none."""
+USER, REVOKED, UNREADABLE, OTHER, DISABLED, NOBODY = 42, 43, 44, 45, 46, 999
+"""Users: a good one; one who ended all tokens; whose record says so illegibly; another; one who is
+switched off; none.
+"""
+
+REVOKED_ID, REVOKED_SESSION = "a-token-that-was-ended", "a-session-that-was-ended"
+"""Of USER."""
 
 Made = str | bytes
 Head = list[tuple[Made, Made]]

@@ -89,6 +89,15 @@ VALUES: dict[str, dict[str, Any]] = {
         "true": True,
         "huge": 1 << 64,
     },
+    "gen": {
+        "null": None,
+        "negative": -1,
+        "a text": "0",
+        "a float": 0.0,
+        "true": True,
+        "a list": [0],
+    },
+    "sid": {"a number": 1, "a list": ["x"], "an object": {}, "true": True},
 }
 # Wrong as times; `...` in a name says which claim.
 TIMES: dict[str, Any] = {

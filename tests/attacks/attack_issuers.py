@@ -7,7 +7,20 @@ import base64
 from collections.abc import Callable
 from hashlib import sha256
 
-from attack import NOBODY, OTHER, REVOKED, UNREADABLE, Forge, Row, control, segment, token
+from attack import (
+    DISABLED,
+    NOBODY,
+    OTHER,
+    REVOKED,
+    REVOKED_ID,
+    REVOKED_SESSION,
+    UNREADABLE,
+    Forge,
+    Row,
+    control,
+    segment,
+    token,
+)
 
 
 def signature(change: Callable[[str, Forge], str]) -> Callable[[Forge], str]:
@@ -109,6 +122,11 @@ ROWS: tuple[Row, ...] = (
     ),
     token("revoked: issued before that", lambda f: f.saying(sub=str(REVOKED), iat=-1e300)),
     token("revoked: when, nobody can read", lambda f: f.saying(sub=str(UNREADABLE))),
+    token("revoked: one by its id", lambda f: f.saying(jti=REVOKED_ID)),
+    token("revoked: its session", lambda f: f.saying(sid=REVOKED_SESSION)),
+    token("revoked: its session, by its id", lambda f: f.saying(jti=REVOKED_SESSION)),
+    token("revoked: its user is switched off", lambda f: f.saying(sub=str(DISABLED))),
+    control("of a session that goes on", lambda f: f.saying(sid="a-session", gen=0)),
     token("unknown: a user who is none", lambda f: f.saying(sub=str(NOBODY))),
     control("another user's own", lambda f: f.saying(sub=str(OTHER))),
 )
