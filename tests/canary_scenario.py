@@ -32,7 +32,14 @@ from canary_requests import (
     route_table,
 )
 from canary_sender import Sender
-from gateway_process import MODULE, GatewayProcess, arguments_of, until
+from canary_steps import (
+    attack,
+    commands,
+    crash_in_every_layer,
+    die_amid_a_request,
+    sessions,
+)
+from gateway_process import MODULE, VAULT_KEY, GatewayProcess, arguments_of, until
 from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES, FORWARDING
 from stand_ins import AppleStandIn, Fault, GoogleStandIn
@@ -57,6 +64,7 @@ class Aftermath:
     emails: dict[str, str]
     vault: dict[str, dict[str, str]]
     received: list[bytes]  # by the backend
+    lineless: set[str]
 
 
 @dataclass(kw_only=True)
@@ -68,10 +76,12 @@ class Scenario(Sender):
     apple: AppleStandIn
     binance: BinanceStandIn
     backend: RawBackend
+    secrets_file: Path
     metrics: bytes = b""
     probes: bytes = b""
     redis: bytes = b""
     arguments: bytes = b""
+    files: bytes = b""
     said: list[str] = field(default_factory=list)  # by commands
 
     async def play(self) -> Aftermath:
@@ -95,10 +105,13 @@ class Scenario(Sender):
             self.limits,
         ):
             await step()
+        for further in (crash_in_every_layer, attack, sessions, commands):
+            await further(self)
         await mistakes
         await asyncio.to_thread(self.look)
         await self.without_redis()
         await self.with_redis_again()
+        await die_amid_a_request(self)
         return await asyncio.to_thread(self.collect)
 
     # What is there before the first request.
@@ -516,9 +529,14 @@ class Scenario(Sender):
             self.arguments += arguments_of(pid).encode()
         with self.server.client() as client:
             vault = {name: client.hgetall(name) for name in client.scan_iter("gw:vault:*")}
+        for path in gateway.folder.rglob("*"):  # what it keeps while it runs
+            self.files += path.read_bytes() if path.is_file() else b""
         gateway.terminate()
         assert gateway.wait() == 0
-        files = [path for path in self.server._folder.rglob("*") if path.is_file()]
+        files, left = (
+            b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+            for folder in (self.server._folder, gateway.folder)
+        )
         return Aftermath(
             canaries=self.canaries,
             places={
@@ -527,8 +545,9 @@ class Scenario(Sender):
                 "access log": gateway.stdout().encode(),
                 "process log": gateway.stderr().encode(),
                 "answers": b"\n".join(self.answers),
-                "Redis": self.redis + b"".join(path.read_bytes() for path in files),
+                "Redis": self.redis + files,
                 "arguments": self.arguments,
+                "files": self.files + left,
                 "commands": "\n".join(self.said).encode(),
             },
             statuses=self.statuses,
@@ -536,6 +555,7 @@ class Scenario(Sender):
             keys=self.keys,
             emails=self.emails,
             vault=vault,
+            lineless=self.lineless,
             received=[each.head + each.body for each in self.backend.requests],
         )
 
@@ -548,10 +568,22 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         binance = await stack.enter_async_context(BinanceStandIn())
         backend = await RawBackend(script=misbehave).start()
         stack.push_async_callback(backend.stop)
+        secrets_file = folder / "secrets.json"
+        filed = {"id": "f0", "secret": canaries.plant("token secret in a file", size=24)}
+        secrets_file.write_text(json.dumps({"secrets": [filed]}))
+        secrets_file.chmod(0o600)
         gateway = GatewayProcess(
             folder / "gateway",
             config={
                 "store": {"timeout": 2},
+                "app_tokens": {
+                    "secrets": [
+                        {"id": "k1", "secret": "${GATEWAY_TOKEN_SECRET}"},
+                        {"id": "k2", "secret": "${SECOND_TOKEN_SECRET}"},
+                    ],
+                    "secrets_file": str(secrets_file),
+                    "refresh": {},
+                },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
@@ -563,6 +595,11 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             routes=route_table(backend),
             environ={
                 "GATEWAY_TOKEN_SECRET": canaries.plant("token secret", size=24),
+                "SECOND_TOKEN_SECRET": canaries.plant("second token secret", size=24),
+                "GATEWAY_VAULT_KEY": canaries.watch("vault key", VAULT_KEY),
+                # What a library or an operator could switch on: both are told of all they see.
+                "PYTHONASYNCIODEBUG": "1",
+                "PYTHONFAULTHANDLER": "1",
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
@@ -579,4 +616,5 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             apple=apple,
             binance=binance,
             backend=backend,
+            secrets_file=secrets_file,
         ).play()

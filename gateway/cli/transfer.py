@@ -49,7 +49,7 @@ def export_keys(
     """Write every key's record to standard output, as JSON lines with hashes only."""
     options = Options(config, routes, output)
     with failures(output):
-        asyncio.run(_export(read_settings(options)))
+        asyncio.run(_export(read_settings(options)), debug=False)
 
 
 def import_keys(
@@ -75,7 +75,7 @@ def import_keys(
         settings = read_settings(options)
         with _opened(file) as lines:
             try:
-                result = asyncio.run(_import(settings, lines, overwrite=overwrite))
+                result = asyncio.run(_import(settings, lines, overwrite=overwrite), debug=False)
             except KeyboardInterrupt:
                 raise Failure("interrupted; the same command goes on where it was") from None
         source = "standard input" if file == STANDARD else file

@@ -47,6 +47,7 @@ class Forge:
     )  # tokens of other issuers, all of them good
     public: dict[str, bytes] = field(default_factory=dict)  # public keys, in the forms they have
     url: str = ""  # of a server of the attacker's own, which has a key for everybody
+    token_id: str = "a-row-of-the-attack-table"
     clock: Callable[[], float] = time.time
 
     @property
@@ -65,7 +66,7 @@ class Forge:
             "iat": self.now - 10,
             "nbf": self.now - 10,
             "exp": self.now + 3600,
-            "jti": "a-row-of-the-attack-table",
+            "jti": self.token_id,
             "scope": "user",
             "ver": 1,
         }

@@ -3,24 +3,12 @@
 import json
 from dataclasses import replace
 
-import attack_algorithms
-import attack_carriers
-import attack_claims
-import attack_encodings
-import attack_issuers
 import attack_keys
 import pytest
 from arena import Arena, fight
 from attack import Row
+from attack_table import TOKENS as ROWS
 
-ROWS: tuple[Row, ...] = (
-    *attack_algorithms.ROWS,
-    *attack_keys.ROWS,
-    *attack_encodings.ROWS,
-    *attack_claims.ROWS,
-    *attack_carriers.ROWS,
-    *attack_issuers.ROWS,
-)
 DETAILS = {
     401: {"Invalid or expired token", "Not authenticated", "More than one Authorization header"}
 }

@@ -2,13 +2,12 @@
 
 import json
 
-import attack_bodies
-import attack_plan_keys
 import pytest
 from arena import Arena, fight
 from attack import Row
+from attack_table import BODIES, PLAN_KEYS
 
-ROWS: tuple[Row, ...] = (*attack_plan_keys.ROWS, *attack_bodies.ROWS)
+ROWS: tuple[Row, ...] = (*PLAN_KEYS, *BODIES)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

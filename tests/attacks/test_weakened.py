@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 import weakened
 from arena import arena, fight
+from attack_table import BODIES, PLAN_KEYS, TOKENS
 from redis_process import RedisProcess
-from test_app_token_attacks import ROWS as TOKENS
-from test_key_and_body_attacks import ROWS as KEYS_AND_BODIES
 
-BY_NAME = {row.name: row for row in (*TOKENS, *KEYS_AND_BODIES)}
+BY_NAME = {row.name: row for row in (*TOKENS, *PLAN_KEYS, *BODIES)}
 PROGRAM = str(Path(__file__).with_name("weakened.py"))
 
 
