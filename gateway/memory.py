@@ -15,4 +15,7 @@ PR_SET_DUMPABLE = 4  # linux/prctl.h
 def keep_private() -> bool:
     """Make it so from here on. False: the system did not let us."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    return sys.platform != "linux" or ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
+    if sys.platform != "linux":
+        return True
+    failed: int = ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return not failed

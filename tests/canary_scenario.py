@@ -102,11 +102,11 @@ class Scenario(Sender):
             self.sign_ins,
             self.admin,
             self.clients_that_leave,
-            self.limits,
         ):
             await step()
         for further in (crash_in_every_layer, attack, sessions, commands):
             await further(self)
+        await self.limits()  # last: so all that is seen before Redis goes is still known
         await mistakes
         await asyncio.to_thread(self.look)
         await self.without_redis()

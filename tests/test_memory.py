@@ -15,6 +15,8 @@ import pytest
 from gateway_process import MODULE, TOKEN_SECRET, GatewayProcess, until
 from harness import route, upstream
 
+from gateway.control import unnamed
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what is asked is Linux")
 
 ROUTES = {"version": 1, "upstreams": upstream("http://127.0.0.1:9"), "routes": [route()]}
@@ -111,6 +113,12 @@ def test_a_worker_that_comes_later_is_as_private(gateway: GatewayProcess) -> Non
     limits = Path(f"/proc/{another}/limits").read_text()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["0", "0"]
+
+
+def test_a_new_configuration_comes_to_workers_in_memory_alone() -> None:
+    with unnamed() as file:
+        place = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+    assert str(place).startswith("/memfd:")
 
 
 def test_a_command_that_waits_for_a_secret_is_as_private(gateway: GatewayProcess) -> None:
