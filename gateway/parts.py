@@ -213,7 +213,8 @@ class Parts:
             parts.plans = Plans(self.users, settings.plans)
         if settings.vault != before.vault:
             parts.vault = _vault(self.store, self.session, settings)
-        if settings.app_tokens != before.app_tokens:
+        # What is remembered of tokens names plans.
+        if (settings.app_tokens, settings.plans) != (before.app_tokens, before.plans):
             parts.tokens = AppTokens(settings.app_tokens)
             parts.sessions = Sessions(self.store, self.users, parts.tokens, settings.app_tokens)
         if settings.cors != before.cors:

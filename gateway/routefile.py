@@ -26,7 +26,7 @@ from gateway.sections import VaultKey
 from gateway.settings import Settings, load_settings
 from gateway.tokenfile import TokenKey
 from gateway.upstreamspec import UpstreamFields, UpstreamSpec
-from gateway.yamlfile import Document, Loc, Place
+from gateway.yamlfile import Document, Loc, Place, dotted
 
 __all__ = [
     "OWN_ENDPOINTS",
@@ -130,6 +130,13 @@ def missing_secrets(settings: Settings, route_file: RouteFile) -> list[str]:
                 problem = settings.unset(at) or "is missing"
                 where = settings.place(at)
                 complaints.append(f"{where}: {name}[{index}].secret {problem}; {user} needs it")
+    legacy: Loc = ("app_tokens", "legacy", "secret")
+    if settings.app_tokens.legacy is not None and settings.app_tokens.legacy.secret is None:
+        problem = settings.unset(legacy) or "is missing"
+        complaints.append(
+            f"{settings.place(legacy)}: {dotted(legacy)} {problem}; set it, or leave "
+            "app_tokens.legacy out"
+        )
     return complaints
 
 

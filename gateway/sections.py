@@ -30,7 +30,7 @@ from gateway.fields import (
     VisibleSecret,
 )
 from gateway.networks import AccessList, NetworkSet, read_networks
-from gateway.tokenfile import TokenKey, read_token_file
+from gateway.tokenfile import LegacyTokenSettings, TokenKey, read_token_file
 
 WhenStoreIsDown = Literal["local", "allow", "deny"]
 
@@ -213,6 +213,8 @@ class AppTokenSettings(Model):
     """More of them, as `gateway tokens rotate` writes it; its owner alone may read it."""
     refresh: RefreshSettings | None = None
     """Refresh tokens, which sign-in gives too then; null: none."""
+    legacy: LegacyTokenSettings | None = None
+    """Tokens that the platform issued before the gateway came; null: none is taken."""
 
     _filed: tuple[TokenKey, ...] = PrivateAttr(default=())
 

@@ -147,6 +147,8 @@ def load_settings(
         secrets = getattr(getattr(settings, section), field)
         locs = [whole, *((*whole, index, "secret") for index in range(len(secrets)))]
         settings._places.update({loc: str(document.place(loc)) for loc in locs})  # noqa: SLF001  # as above
+    legacy: Loc = ("app_tokens", "legacy", "secret")
+    settings._places[legacy] = str(document.place(legacy))  # noqa: SLF001  # as above
     tls: Loc = ("listen", "tls")
     more = settings.listen.tls.certificates if settings.listen.tls is not None else ()
     locs = [tls, *((*tls, "certificates", index) for index in range(len(more)))]

@@ -1,4 +1,4 @@
-"""Secrets of app tokens, and the file that `gateway tokens rotate` keeps them in.
+"""Secrets that app tokens are verified with, and the file that `gateway tokens rotate` keeps.
 
 `app_tokens.secrets_file` names it: YAML (or JSON, as `rotate` writes it), for its owner alone.
 
@@ -20,12 +20,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 
 from gateway.complaints import Model, check
 from gateway.errors import ConfigurationError
-from gateway.fields import Moment, Name, TokenSecret
+from gateway.fields import Moment, Name, ScopeWord, Text, TokenSecret
 from gateway.yamlfile import Document, Loc
 
 CLOCK_SKEW_SECONDS = 30  # between gateways
@@ -54,6 +55,27 @@ class TokenFile(Model):
     """All of the file."""
 
     secrets: tuple[TokenKey, ...] = ()
+
+
+class LegacyTokenSettings(Model):
+    secret: TokenSecret = None
+    """What the platform signed them with; at least 32 bytes, as ours."""
+    until: Moment
+    """From this time (UTC) on none of them is taken, expired or not."""
+    user_claim: Text = "sub"
+    """The claim that names the user."""
+    user_is: Literal["id", "email"] = "id"
+    """What it holds: the user's id, as text or number, or their email."""
+    issuer: Text | None = None
+    """`iss` that they must have; null: it is not looked at."""
+    audience: Text | None = None
+    """`aud` that they must have; null: it is not looked at."""
+    claims: dict[str, str | bool | int] = Field(default_factory=dict)
+    """Further claims that they must have with these values, as in {type: access}."""
+    kid: Text | None = None
+    """The `kid` in their header; null: they have none."""
+    scope: tuple[ScopeWord, ...] = ("user",)
+    """What each of them is good for, whatever it says itself."""
 
 
 class FileRefused(Exception):

@@ -37,7 +37,6 @@ from canary_steps import (
     commands,
     crash_in_every_layer,
     die_amid_a_request,
-    sessions,
 )
 from gateway_process import MODULE, VAULT_KEY, GatewayProcess, arguments_of, until
 from redis_process import RedisProcess
@@ -50,6 +49,7 @@ SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
 LIMIT = 100  # requests in any minute; every request but those that exceed it has its own address
 VERIFY, STATUS, USAGE = "/api-key/verify", "/api-key/status/", "/api-key/usage"
 GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
+REFRESH, LOGOUT = "/auth/refresh", "/auth/logout"
 
 
 @dataclass
@@ -83,6 +83,7 @@ class Scenario(Sender):
     arguments: bytes = b""
     files: bytes = b""
     said: list[str] = field(default_factory=list)  # by commands
+    issued: dict[str, str] = field(default_factory=dict)  # by sign-in or refresh, the last time
 
     async def play(self) -> Aftermath:
         await asyncio.to_thread(self.arrange)
@@ -100,11 +101,12 @@ class Scenario(Sender):
             self.odd_paths,
             self.registered_keys,
             self.sign_ins,
+            self.sessions,
             self.admin,
             self.clients_that_leave,
         ):
             await step()
-        for further in (crash_in_every_layer, attack, sessions, commands):
+        for further in (crash_in_every_layer, attack, commands):
             await further(self)
         await self.limits()  # last: so all that is seen before Redis goes is still known
         await mistakes
@@ -392,12 +394,18 @@ class Scenario(Sender):
                 break
             del self.statuses[name]
             await asyncio.sleep(0.2)
-        self.watch_issued("Apple", answer)
+        issued = self.watch_issued("Apple", answer)
+        bearer = [("Authorization", f"Bearer {issued['access_token']}")]
+        await self.post("good", 200, LOGOUT, b"", bearer)
 
-    def watch_issued(self, provider: str, answer: bytes) -> None:
-        """The token that a sign-in gave; the answer holds it by contract."""
-        token = json.loads(answer)["access_token"]
-        self.canaries.watch(f"token for {provider}", token.split(".")[2], spare=("answers",))
+    def watch_issued(self, whom: str, answer: bytes) -> dict[str, str]:
+        """The tokens that a sign-in or a refresh gave; the answer holds them by contract."""
+        issued: dict[str, str] = json.loads(answer)
+        signature = issued["access_token"].split(".")[2]
+        self.canaries.watch(f"token for {whom}", signature, spare=("answers",))
+        secret = issued["refresh_token"].split("_", 2)[2]
+        self.canaries.watch(f"refresh token for {whom}", secret, spare=("answers",))
+        return issued
 
     async def sign_ins(self) -> None:
         now = int(time.time())
@@ -423,10 +431,41 @@ class Scenario(Sender):
                 name, expected, GOOGLE, json.dumps({"id_token": token}).encode()
             )
             if name == "good":
-                self.watch_issued("Google", answer)
+                self.issued = self.watch_issued("Google", answer)
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
         for how in CRASHES:
             await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
+
+    async def sessions(self) -> None:
+        """Refresh tokens, good and used, where they belong and where not; and the end of both."""
+
+        async def refresh(name: str, expected: int, token: object, *fields: Any) -> bytes:
+            body = json.dumps({"refresh_token": token}).encode()
+            return await self.post(name, expected, REFRESH, body, fields)
+
+        used = self.issued["refresh_token"]
+        for how in CRASHES:
+            await refresh(f"crash {how}", 500, used, ("X-Crash", how))
+        self.issued = self.watch_issued("a refresh", await refresh("good", 200, used))
+        good = self.issued["refresh_token"]
+        await refresh("cut", 401, good[:-1])
+        await refresh("of another form", 401, self.canaries.plant("no refresh token"))
+        await refresh("in a list", 422, [good])
+        await refresh("overlong", 422, good * 9)
+        for place in (f"/{good}", f"/x/{good}/y"):
+            await self.send(f"path: {place[:9]}", 404, self.request("GET", place))
+        bearer = [("Authorization", f"Bearer {good}")]
+        await self.post("refresh token", 401, LOGOUT, b"", bearer)
+        for words, given in ((("--user", "1", "--jti", good), None), ((), f"{good} {good}")):
+            done = await asyncio.to_thread(
+                self.gateway.command, "tokens", "revoke", *words, given=given
+            )
+            assert done.returncode in (1, 2), done
+            self.said += [done.stdout, done.stderr]
+        await refresh("used", 401, used)
+        await refresh("ended", 401, good)
+        bearer = [("Authorization", f"Bearer {self.issued['access_token']}")]
+        await self.post("revoked", 401, LOGOUT, b"", bearer)
 
     async def admin(self) -> None:
         """The admin API, its crashes, and what is no request at all."""
@@ -488,6 +527,10 @@ class Scenario(Sender):
         await self.post("Redis gone", 503, VERIFY, self.named(self.email))
         sign_in = json.dumps({"id_token": self.google.token()}).encode()
         await self.post("Redis gone", 503, GOOGLE, sign_in)
+        body = json.dumps({"refresh_token": self.issued["refresh_token"]}).encode()
+        await self.post("Redis gone", 503, REFRESH, body)
+        bearer = [("Authorization", f"Bearer {self.tokens['good']}")]
+        await self.post("Redis gone", 503, LOGOUT, b"", bearer)
         for count in range(LIMIT + 2):
             expected = 200 if count < LIMIT else 429
             await self.shot(f"Redis gone, no. {count}", expected, "plan", address="203.0.113.99")

@@ -1,6 +1,6 @@
 """Further steps in the life of the canary test's gateway.
 
-Crashes in every layer, attacks, sessions, commands that have secrets, a worker that dies. Each
+Crashes in every layer, attacks, commands that have secrets, a worker that dies. Each
 takes the `Scenario` that `canary_scenario.py` plays.
 """
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arena import public_keys
 from attack import DISABLED, OTHER, REVOKED, REVOKED_ID, REVOKED_SESSION, UNREADABLE, Forge
@@ -56,11 +56,20 @@ async def crash_in_every_layer(scenario: "Scenario") -> None:
     await scenario.shot("refused", 0, "plan", refused | {"X-Crash": "pipeline.refuse"})
     scenario.lineless.add("plan: refused")
     sign_in = json.dumps({"id_token": scenario.google.token()}).encode()
-    for called in ("GoogleVerifier.verify", "Users.sign_in", "AppTokens.issue"):
+    for called in ("GoogleVerifier.verify", "Users.sign_in", "Sessions.begin", "AppTokens.issue"):
         await scenario.post(f"step {called}", 500, GOOGLE, sign_in, [("X-Crash", called)])
     unwritten = [("X-Crash", "pipeline.write_answer")]
     await scenario.post("unwritten", 0, GOOGLE, sign_in, unwritten)
     scenario.lineless.add(f"{GOOGLE}: unwritten")
+    issued = scenario.watch_issued(
+        "a crash", await scenario.post("before a crash", 200, GOOGLE, sign_in)
+    )
+    bearer = ("Authorization", f"Bearer {issued['access_token']}")
+    refresh = json.dumps({"refresh_token": issued["refresh_token"]}).encode()
+    for called in (*CRASHES, "Revocation.revoke"):
+        await scenario.post(f"step {called}", 500, LOGOUT, b"", [bearer, ("X-Crash", called)])
+    for called in ("Sessions.renew", "AppTokens.issue"):
+        await scenario.post(f"step {called}", 500, REFRESH, refresh, [("X-Crash", called)])
     for called in ("Vault.verify", "MasterKeys.open"):
         body = scenario.named(scenario.email)
         await scenario.post(f"step {called}", 500, VERIFY, body, [("X-Crash", called)])
@@ -112,61 +121,6 @@ async def attack(scenario: "Scenario") -> None:
     rows = (*TOKENS, *PLAN_KEYS)
     sends = (send(f"attack: {row.name}", row.status, row.make(forge)) for row in rows)
     await asyncio.gather(*sends)
-
-
-async def sessions(scenario: "Scenario") -> None:
-    """Refresh tokens, good once; logout; and what is none of both."""
-    plant = scenario.canaries.plant
-    body = json.dumps({"id_token": scenario.google.token(sub="2001", email=None)}).encode()
-    if scenario.google.claims(sub="2001").get("email"):
-        email = plant("email of a session", spare=("Redis", "answers")) + "@example.com"
-        body = json.dumps({"id_token": scenario.google.token(sub="2001", email=email)}).encode()
-
-    async def signed_in(name: str) -> dict[str, Any]:
-        return taken(name, await scenario.post(name, 200, GOOGLE, body))
-
-    def taken(name: str, answer: bytes) -> dict[str, Any]:
-        """The tokens of an answer, which holds them by contract."""
-        granted: dict[str, Any] = json.loads(answer)
-        signature = granted["access_token"].split(".")[2]
-        scenario.canaries.watch(f"access token, {name}", signature, spare=("answers",))
-        scenario.canaries.watch(
-            f"refresh token, {name}", granted["refresh_token"][10:], spare=("answers",)
-        )
-        return granted
-
-    async def renew(name: str, expected: int, token: Any) -> bytes:
-        sent = json.dumps({"refresh_token": token}).encode()
-        return await scenario.post(name, expected, REFRESH, sent)
-
-    async def leave(name: str, expected: int, token: str) -> None:
-        bearer = [("Authorization", f"Bearer {token}")]
-        await scenario.post(name, expected, LOGOUT, b"", bearer)
-
-    first = await signed_in("for a session")
-    second = taken("renewed", await renew("renewed", 200, first["refresh_token"]))
-    await renew("used before", 401, first["refresh_token"])
-    await renew("ended by that", 401, second["refresh_token"])
-    await leave("ended by that", 401, second["access_token"])
-    for name, expected, token in (
-        ("unknown", 401, f"rt_1_{plant('unknown refresh token', size=32)}_"),
-        ("of no form", 401, plant("refresh token of no form")),
-        ("an access token", 401, "x" + second["access_token"][-200:]),
-        ("in a list", 422, [plant("refresh token in a list")]),
-        ("too long", 422, plant("overlong refresh token") * 40),
-    ):
-        await renew(name, expected, token)
-    third = await signed_in("to leave")
-    for how in CRASHES:
-        crash = [("X-Crash", how)]
-        sent = json.dumps({"refresh_token": third["refresh_token"]}).encode()
-        await scenario.post(f"crash {how}", 500, REFRESH, sent, crash)
-        bearer = ("Authorization", f"Bearer {third['access_token']}")
-        await scenario.post(f"crash {how}", 500, LOGOUT, b"", [bearer, *crash])
-    await leave("good", 200, third["access_token"])
-    await leave("again", 401, third["access_token"])
-    await leave("no token", 401, plant("no token to leave by"))
-    await renew("after leaving", 401, third["refresh_token"])
 
 
 async def commands(scenario: "Scenario") -> None:

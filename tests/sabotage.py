@@ -20,6 +20,8 @@ from gateway.auth.registered_key import RegisteredKey
 from gateway.cli import main
 from gateway.exchange import Exchange
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.revocation import Revocation
+from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
 from gateway.observe.access_log import AccessLog
@@ -93,6 +95,7 @@ STEPS: dict[str, tuple[Any, str]] = {
         *((Gateway, each) for each in ("identify", "limit", "match", "authenticate", "observe")),
         *((pipeline, "check_head"), (pipeline, "write_answer"), (pipeline, "refuse")),
         *((AppTokens, "verify"), (AppTokens, "issue"), (GoogleVerifier, "verify")),
+        *((Sessions, "begin"), (Sessions, "renew"), (Revocation, "revoke")),
         *((Users, "get"), (Users, "sign_in"), (Keys, "find")),
         *((Vault, "credentials"), (Vault, "verify"), (MasterKeys, "open")),
         *((AccessLog, "write"), (RouteMetrics, "observe")),

@@ -77,12 +77,6 @@ def token_id(value: Any) -> str:
     return text
 
 
-def flag(value: Any) -> bool:
-    if type(value) is not bool:
-        raise BadArgument("must be true or false")
-    return value
-
-
 def word(value: Any) -> str:
     """Visible, without blanks."""
     text = _text(value)

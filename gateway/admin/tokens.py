@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from gateway.admin import arguments as given
@@ -28,16 +29,24 @@ def shown(settings: AppTokenSettings, now: float) -> list[dict[str, Any]]:
             return "verifies, signs later"
         return "signs" if key is signs else "verifies"
 
-    return [
-        {
+    def row(key: TokenKey, stands_in: str) -> dict[str, Any]:
+        return {
             "id": key.id,
             "state": state(key),
             "signs_from": iso(key.signs_from),
             "retires_at": iso(key.retires_at),
-            "stands_in": "secrets" if index < len(settings.secrets) else "secrets_file",
+            "stands_in": stands_in,
         }
-        for index, key in enumerate(settings.keys)
-    ]
+
+    ours = len(settings.secrets)
+    rows = [row(key, "secrets") for key in settings.keys[:ours]]
+    rows += [row(key, "secrets_file") for key in settings.keys[ours:]]
+    if (legacy := settings.legacy) is not None:
+        of_before = TokenKey.model_construct(
+            id=legacy.kid or "-", secret=legacy.secret, retires_at=legacy.until
+        )
+        rows.append(row(of_before, "legacy"))
+    return rows
 
 
 async def show_tokens(context: Context) -> list[dict[str, Any]]:
@@ -83,6 +92,11 @@ async def _revoke_token(context: Context, token: str) -> dict[str, Any]:
         ) from None
     except DependencyUnavailable:
         raise Refused("the settings have no secret to verify it with; give user and jti") from None
+    if claims.email is not None:  # it names its user by that
+        user = await context.users.find_by_email(claims.email)
+        if user is None:
+            raise UnknownUserError
+        claims = replace(claims, user_id=user.id)
     await context.revocation.revoke(claims)
     return {"user_id": claims.user_id, "id": claims.session or claims.jti, "revoked": True}
 

@@ -86,8 +86,7 @@ def _limits(
         yield _limit("ip", "ip", limit.requests, limit.window, block=limit.block)
     if isinstance(taker, OwnEndpoint):
         if (own_limit := taker.limit(settings)) is not None:
-            name, requests, window = own_limit
-            yield _limit(name, "ip", requests, window)
+            yield _limit(own_limit[0], "ip", *own_limit[1:])
         return
     for own in taker.limits:
         name, weight = own.name(taker.name), own.weight or taker.weight

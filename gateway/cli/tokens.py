@@ -32,8 +32,11 @@ app = group("Revoke app tokens; show and rotate their secrets.", "gateway tokens
 MAX_INPUT_CHARACTERS = 65_536
 
 
-@app.command("show", epilog=example("gateway tokens show"))
+@app.command("show", epilog=example("gateway tokens show", "gateway tokens show --running"))
 def show_secrets(
+    running: Annotated[
+        bool, typer.Option("--running", help="As the running gateway has them, not the files.")
+    ] = False,
     config: ConfigFile = None,
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
@@ -43,7 +46,12 @@ def show_secrets(
     with failures(output):
         from gateway.admin.tokens import shown  # noqa: PLC0415  # brings redis
 
-        show(shown(read_settings(options).app_tokens, time.time()), output)
+        settings = read_settings(options, token_file=not running)
+        if running:
+            rows = ask_gateway(settings, "tokens.show", {})
+        else:
+            rows = shown(settings.app_tokens, time.time())
+        show(rows, output)
 
 
 @app.command(

@@ -15,11 +15,14 @@ from gateway.cli.options import (
     example,
     group,
 )
+from gateway.cli.transfer import add_user_commands
 
 app = group(
     "Create, show, disable, unlink and delete users.",
     "gateway users show 42",
 )
+
+add_user_commands(app)
 
 UserId = Annotated[int, typer.Argument(metavar="ID", help="The user's id.")]
 

@@ -30,12 +30,12 @@ class UnverifiedToken:
     """What a token says of itself."""
 
     algorithm: str
-    key_id: str
+    key_id: str  # "" where none was asked for, and there is none
     type: str  # `typ` as a short media type in lower case; without one, "jwt"
     claims: dict[str, Any]
 
 
-def read(token: str, *, max_length: int) -> UnverifiedToken:
+def read(token: str, *, max_length: int, needs_key_id: bool = True) -> UnverifiedToken:
     """Take `token` apart. Raises MalformedTokenError for anything out of the ordinary."""
     if len(token) > max_length:
         raise MalformedTokenError("too long")
@@ -47,8 +47,12 @@ def read(token: str, *, max_length: int) -> UnverifiedToken:
     if not _REFUSED_PARAMETERS.isdisjoint(header):
         raise MalformedTokenError("a header parameter that is not taken")
     algorithm, key_id = header.get("alg"), header.get("kid")
-    if not isinstance(algorithm, str) or not isinstance(key_id, str) or not key_id:
-        raise MalformedTokenError("no algorithm or no key id")
+    if key_id is None and "kid" not in header and not needs_key_id:
+        key_id = ""
+    elif not isinstance(key_id, str) or not key_id:
+        raise MalformedTokenError("no key id")
+    if not isinstance(algorithm, str):
+        raise MalformedTokenError("no algorithm")
     return UnverifiedToken(algorithm, key_id, _type(header), _object(parts[2]))
 
 

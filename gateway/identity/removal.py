@@ -9,14 +9,13 @@ The record that stays holds the id and the time: an id that was given again woul
 and keys to life.
 """
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from gateway.errors import StoreUnavailable
 from gateway.identity.spread_users import record_script
-from gateway.identity.user import named, parse
+from gateway.identity.user import named, noted, parse
 from gateway.identity.users import Provider, UnknownUserError, User, Users
 from gateway.jsonbody import normal_email
 from gateway.store.redis import Store
@@ -44,15 +43,15 @@ class Removal:
         for _ in range(ATTEMPTS):
             user = await self._users.show(user_id)
             subject = (user.google_id if provider == "google" else user.apple_id) or ""
-            event = {"provider": provider, "subject": subject, "at": iso_utc(self._clock())}
+            now = iso_utc(self._clock())
             reply = await self._run(
                 self._unlink,
                 user_id,
                 provider,
                 subject,
                 "1" if may_return else "0",
-                json.dumps(event).removeprefix("{"),
-                iso_utc(self._clock()),
+                noted(provider=provider, subject=subject, at=now),
+                now,
                 f"{self._clock():.3f}",
             )
             if reply != ["other"]:

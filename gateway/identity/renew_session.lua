@@ -11,7 +11,8 @@
 -- ARGV[8]  seconds that an access token lives
 -- ARGV[9]  seconds that a session lives without a refresh
 -- Returns what it was, and if it was taken the time for the access token and the next one's salt:
---   taken    the next one is good from now on, and this one no more
+--   taken    the next one is good from now on, and this one no more; the same call, with the same
+--            salt, has the same answer
 --   again    it came again in time; the next one is that of the first time
 --   unknown  there is no such user, or no such session any more
 --   expired  the session is over
@@ -37,12 +38,11 @@ local outcome
 if session.digest == ARGV[3] then
   outcome = 'taken'
   session.previous, session.digest = ARGV[3], ARGV[4]
-  session.rotated_at = NOW
-  session.salt = grace > 0 and ARGV[5] or '-'
+  session.rotated_at, session.salt = NOW, ARGV[5]
   session.idle_ends = NOW + ARGV[9]
-elseif
-  session.previous == ARGV[3] and session.salt ~= '-' and NOW - session.rotated_at < grace
-then
+elseif session.previous == ARGV[3] and session.salt == ARGV[5] then
+  outcome = 'taken' -- by this very call, whose answer got lost
+elseif session.previous == ARGV[3] and NOW - session.rotated_at < grace then
   outcome = 'again'
 else
   end_session(sid, session)
@@ -53,4 +53,4 @@ local time = token_time(user, NOW)
 session.latest = math.max(session.latest, time)
 session.tokens_until = math.max(session.tokens_until, time + ARGV[8])
 write_session(sid, session)
-return {outcome, time, session.salt == '-' and ARGV[5] or session.salt}
+return {outcome, time, session.salt}

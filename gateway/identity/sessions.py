@@ -11,9 +11,11 @@ and two have it: the session ends for both, with its access tokens (RFC 9700 §4
 
 The secret is the HMAC of a salt under the token before it. So where `grace` lets an answer that got
 lost be asked for again, the second answer is the first one's: there is never a second branch. The
-salt is kept for that alone, and is of no use without the token.
+salt is kept for that, and is of no use without the token. It names the call, too: one that was cut
+off on its way to Redis may have been carried out, and is made again until it is answered.
 """
 
+import asyncio
 import hmac
 import logging
 import re
@@ -23,6 +25,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from time import monotonic
 from typing import Any
 
 from gateway.errors import INVALID_TOKEN, StoreUnavailable, Unauthenticated
@@ -38,6 +41,8 @@ logger = logging.getLogger("gateway.identity")
 
 MAX_TOKEN_LENGTH = 256  # characters; ours have 85 at most
 SECRET_LENGTH = 43
+INSIST_SECONDS = 2.0
+AGAIN_SECONDS = 0.05
 _TOKEN = re.compile(
     rf"rt_([1-9][0-9]{{0,15}})_([\w-]{{22}})[\w-]{{{SECRET_LENGTH}}}", re.ASCII
 ).fullmatch
@@ -117,7 +122,7 @@ class Sessions:
         following = digest(next_token(refresh_token, salt))
         words = [f"{now:.3f}", session, digest(refresh_token), following, salt, settings.grace]
         words += [user.tokens_generation, self._lifetime_seconds, settings.idle]
-        outcome, *taken = await self._run(self._renew_script, user.id, words)
+        outcome, *taken = await self._insist(self._renew_script, user.id, words)
         if not taken:
             if outcome == "reused":
                 logger.warning("user %d: a refresh token came twice, its session ended", user.id)
@@ -125,6 +130,22 @@ class Sessions:
         user = replace(user, token_time=float(taken[0]))
         access_token = self._tokens.issue(user, session=session)
         return Grant(access_token, next_token(refresh_token, taken[1]))
+
+    async def _insist(self, script: Script, user_id: int, words: Sequence[Any]) -> Any:
+        """As `_run`, for what has the same answer again: else a token might be used up for nothing.
+
+        What was never sent is not waited for.
+        """
+        ends = monotonic() + INSIST_SECONDS
+        was_sent = False
+        while True:
+            try:
+                return await self._run(script, user_id, words)
+            except StoreUnavailable as error:
+                was_sent = was_sent or error.__cause__ is not None
+                if not was_sent or monotonic() >= ends:
+                    raise
+            await asyncio.sleep(AGAIN_SECONDS)
 
     async def _run(self, script: Script, user_id: int, words: Sequence[Any]) -> Any:
         key = self._store.key("user", str(user_id))

@@ -15,6 +15,7 @@ from gateway.jsonbody import normal_email
 from gateway.store.times import has_passed
 
 FAR_FUTURE = 253402300799.0  # the last second of the year 9999
+MOST_EVENTS = 20  # as user_record.lua keeps them
 OF_AN_EVENT = ("event", "provider", "subject", "email", "at", "address")
 LARGEST_ID = 2**53 - 1  # beyond it, JSON's and Lua's numbers are not exact
 GENERATION = "tokens_generation"  # of all users' tokens; read into each record
@@ -126,6 +127,16 @@ def fits(fields: Mapping[str, str], name: str, value: str) -> bool:
         return _is_vouched(fields) and (not found or normal_email(found) == value)
     barred = f"{name.removesuffix('_id')}:{value}" in fields.get("unlinked", "").split(" ")
     return found in ("", value) and not barred
+
+
+def event_line(event: Mapping[str, str | None]) -> str:
+    """An event as `links` holds it."""
+    return json.dumps({name: event.get(name) for name in OF_AN_EVENT}) + "\n"
+
+
+def noted(**event: str | None) -> str:
+    """What follows an event's name in its line: the scripts know that name."""
+    return event_line(event).removeprefix('{"event": null, ').removesuffix("\n")
 
 
 def account_disabled() -> Forbidden:

@@ -12,7 +12,6 @@ Terms: *subject*: the provider's own, lasting id of a person (`sub`, OpenID Conn
 email is *normal* as `jsonbody.normal_email` makes it, and what has no such form finds nobody.
 """
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +29,7 @@ from gateway.identity.user import (
     generation_in,
     is_id,
     named,
+    noted,
     parse,
 )
 from gateway.jsonbody import normal_email
@@ -198,14 +198,14 @@ class Users:
         links. Only here, the user has a `token_time`. Raises Forbidden for a disabled user.
         """
         wanted = (normal_email(email or "") or "") if email_verified else ""
-        noted = self._noted(provider, subject, wanted, address)
-        who = Proven(provider, subject, wanted, name or "", noted)
+        link = self._noted(provider, subject, wanted, address)
+        who = Proven(provider, subject, wanted, name or "", link)
         if self._spread is not None:
             async with self._store.guard():
                 reply = await self._spread.sign_in(who, self._times())
         else:
             keys = [self._index(provider, subject), self._index("email", wanted)]
-            words = [who.field, subject, wanted, who.name, noted]
+            words = [who.field, subject, wanted, who.name, link]
             reply = await self._run(self._sign_in, keys, words)
         if reply == ["disabled"]:
             raise account_disabled()
@@ -272,14 +272,10 @@ class Users:
         return UserExistsError(f"there is a user {user_id} already")
 
     def _noted(self, provider: str, subject: str, email: str, address: str | None) -> str:
-        event = {
-            "provider": provider,
-            "subject": subject,
-            "email": email or None,
-            "at": iso_utc(self._clock()),
-            "address": address,
-        }
-        return json.dumps(event).removeprefix("{")
+        at = iso_utc(self._clock())
+        return noted(
+            provider=provider, subject=subject, email=email or None, at=at, address=address
+        )
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         async with self._store.guard():

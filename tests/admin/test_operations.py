@@ -518,8 +518,7 @@ def test_what_changes_something_says_so():
     assert changing == {
         *("keys.issue", "keys.set", "keys.rotate", "keys.revoke", "plans.set", "plans.revoke"),
         *("users.create", "users.revoke-tokens", "users.disable", "users.enable"),
-        *("users.unlink", "users.delete"),
-        "tokens.revoke",
+        *("users.unlink", "users.delete", "tokens.revoke"),
         *("vault.add", "vault.remove", "ips.unblock"),
     }
 

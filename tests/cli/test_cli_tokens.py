@@ -125,6 +125,21 @@ def test_show_tells_ids_and_times_and_no_secret():
         assert SECRET[::-1] not in text
 
 
+def test_what_legacy_tokens_are_verified_with_is_shown_until_its_date():
+    configure(legacy={"secret": SECRET[::-1], "until": "2999-01-01"})
+    done = run("show", "--output", "json")
+    assert json.loads(done.stdout)[-1] == {
+        "id": "-",
+        "state": "verifies",
+        "signs_from": None,
+        "retires_at": "2999-01-01T00:00:00",
+        "stands_in": "legacy",
+    }
+    assert SECRET[::-1] not in done.stdout
+    configure(legacy={"secret": SECRET[::-1], "until": "2026-01-01"})
+    assert json.loads(run("show", "--output", "json").stdout)[-1]["state"] == "retired"
+
+
 def test_a_secret_that_waits_for_its_variable_is_shown_as_unset(monkeypatch):
     monkeypatch.delenv("GATEWAY_TOKEN_SECRET")
     configure()

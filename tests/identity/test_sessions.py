@@ -2,11 +2,14 @@
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import jwt
 import pytest
 from token_gateway import ABSOLUTE, IDLE, LIFETIME, TokenGateway
 
+from gateway.errors import StoreUnavailable
+from gateway.identity import sessions
 from gateway.identity.sessions import Grant, next_token
 from gateway.store.redis import Store
 
@@ -108,6 +111,43 @@ async def test_the_grace_is_short_and_of_the_last_one_alone(store: Store, case: 
     assert await gateway.renewed(first.refresh_token) == REUSED
     assert await gateway.renewed(last.refresh_token) == UNKNOWN
     assert await gateway.refusal(last.access_token) == "revoked_token"
+
+
+@pytest.mark.parametrize("grace", [0, 10])
+async def test_a_call_whose_answer_got_lost_is_made_again_and_costs_no_session(
+    store: Store, grace: int
+):
+    gateway = TokenGateway(store, grace=grace)
+    first = await gateway.sign_in()
+    script, lost = gateway.sessions._renew_script, []
+
+    async def losing(*given: Any, **named: Any) -> Any:
+        answer = await script(*given, **named)
+        if len(lost) < 3:
+            lost.append(answer)
+            raise TimeoutError
+        return answer
+
+    gateway.sessions._renew_script = losing
+    second = await gateway.next(first)
+    assert [outcome for outcome, *_ in lost] == ["taken"] * 3
+    assert await gateway.refusal(second.access_token) is None
+    assert isinstance(await gateway.renewed(second.refresh_token), Grant)
+
+
+async def test_what_redis_does_not_answer_at_all_is_not_insisted_on_for_ever(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    gateway = TokenGateway(store)
+    first = await gateway.sign_in()
+    monkeypatch.setattr(sessions, "INSIST_SECONDS", 0.2)
+
+    async def silent(*_: Any, **__: Any) -> Any:
+        raise TimeoutError
+
+    gateway.sessions._renew_script = silent
+    with pytest.raises(StoreUnavailable):
+        await gateway.renewed(first.refresh_token)
 
 
 async def test_a_session_ends_when_it_was_idle_or_whatever_is_done(store: Store):

@@ -32,7 +32,7 @@ from gateway.store.check import check
 from gateway.store.ledger import Ledger, Use
 from gateway.store.registry import Registry
 from gateway.store.rights import DATA, LAST, acl_line
-from gateway.store.transfer import Transfer
+from gateway.store.transfer import KeyTransfer
 from gateway.tokenfile import TokenKey
 
 PASSWORD = "a-password-of-the-gateways-user"
@@ -131,7 +131,7 @@ async def use_everything(context: Context) -> None:
     await do("tokens.show")
     await do("keys.usage", id=rotated["id"])
     await do("keys.revoke", id=rotated["id"])
-    transfer = Transfer(context.store, context.users, context.settings.plans)
+    transfer = KeyTransfer(context.store, context.users, context.settings.plans)
     exported = [line async for line in transfer.export()]
     tallies = [tally async for tally in transfer.take(exported)]
     assert (tallies[-1].same, len(await do("keys.list"))) == (2, 2)
