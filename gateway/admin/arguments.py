@@ -180,6 +180,12 @@ def provider(value: Any) -> str:
     return text
 
 
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise BadArgument("must be true or false")
+    return value
+
+
 def by(value: Any) -> str:
     """What usage is told by."""
     text = _text(value)
