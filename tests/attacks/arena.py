@@ -6,6 +6,7 @@ sends one row and says what came of it; that the backend was not reached is part
 
 import contextlib
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ from gateway.store.keys import new_key
 SECOND_SECRET = "another-secret-of-more-than-32-bytes"
 ADMIN_TOKEN = "the-admins-own-token-of-32-bytes-and-more"
 ANSWER_SECONDS = 10
+CLOSE = b"Connection: close\r\n"
 
 ROUTES = [
     route("/users/me", "app_token", name="me"),
@@ -178,10 +180,11 @@ def public_keys() -> dict[str, bytes]:
     }
 
 
-def fight(arena: Arena, row: Row) -> Outcome:
+def fight(arena: Arena, row: Row, *, kept: bool = False) -> Outcome:
+    """Send it; `kept`: as a client that will ask on, so that it is served as most requests are."""
     before = len(arena.backend.requests)
-    answer = talk(arena.gateway.port, row.make(arena.forge))
-    head, _, body = answer.partition(b"\r\n\r\n")
+    request = row.make(arena.forge)
+    head, _, body = talk(arena.gateway.port, request.replace(CLOSE, b"", 1) if kept else request)
     first, *lines = head.split(b"\r\n")
     pairs = [line.partition(b": ") for line in lines]
     challenges = [value for name, _, value in pairs if name.lower() == b"www-authenticate"]
@@ -193,12 +196,18 @@ def fight(arena: Arena, row: Row) -> Outcome:
     )
 
 
-def talk(port: int, request: bytes) -> bytes:
-    """All that comes back until the gateway closes."""
+def talk(port: int, request: bytes) -> tuple[bytes, bytes, bytes]:
+    """Head, its end, and body of one answer, or of what came of it until the gateway closed."""
     with socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS) as connection:
         answer = b""
         with contextlib.suppress(ConnectionError):
             connection.sendall(request)
-            while piece := connection.recv(65_536):
+            while not whole(answer) and (piece := connection.recv(65_536)):
                 answer += piece
-    return answer
+    return answer.partition(b"\r\n\r\n")
+
+
+def whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)", head, re.IGNORECASE)
+    return bool(end) and length is not None and len(body) >= int(length[1])

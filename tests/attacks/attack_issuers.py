@@ -110,7 +110,10 @@ ROWS: tuple[Row, ...] = (
         lambda f: f.sign(f.header(kid="k0"), key=f.retired),
     ),
     token("retired: a secret that is gone, under today's id", lambda f: f.sign(key=f.retired)),
-    token("revoked: all tokens of the user", lambda f: f.saying(sub=str(REVOKED))),
+    token(
+        "revoked: all tokens of the user",
+        lambda f: f.saying(sub=str(REVOKED), iat=f.revoked_at - 60),
+    ),
     token(
         "revoked: a moment before", lambda f: f.saying(sub=str(REVOKED), iat=f.revoked_at - 1e-3)
     ),
