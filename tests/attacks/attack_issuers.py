@@ -22,6 +22,8 @@ from attack import (
     token,
 )
 
+LEGACY_SECRET = "the platform's secret of yesterday"
+
 
 def signature(change: Callable[[str, Forge], str]) -> Callable[[Forge], str]:
     """The good token with another signature."""
@@ -51,7 +53,7 @@ def swapped(part: int, **claims: object) -> Callable[[Forge], str]:
 def legacy(forge: Forge) -> str:
     """What the platform issued before there was a gateway: no kid, fewer claims, another secret."""
     claims = {"sub": "42", "email": "u42@example.com", "exp": forge.now + 3600}
-    return forge.sign({"alg": "HS256", "typ": "JWT"}, claims, "the platform's secret of yesterday")
+    return forge.sign({"alg": "HS256", "typ": "JWT"}, claims, LEGACY_SECRET)
 
 
 ROWS: tuple[Row, ...] = (
