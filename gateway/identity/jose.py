@@ -18,7 +18,7 @@ from gateway.errors import Invalid
 from gateway.jsonbody import parse_object
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_REFUSED_PARAMETERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u", "zip"})
+_REFUSED_PARAMETERS = frozenset({"b64", "crit", "cty", "jku", "jwk", "x5c", "x5u", "zip"})
 
 
 class MalformedTokenError(ValueError):
