@@ -18,6 +18,8 @@ from gateway.errors import ConfigurationError
 from gateway.exchange import Exchange
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.revocation import Revocation
+from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Courier, Limiter, Policy, Slots
@@ -57,6 +59,8 @@ class Parts:
     plans: Plans
     vault: Vault
     tokens: AppTokens
+    sessions: Sessions
+    revocation: Revocation
     addresses: ClientAddresses
     courier: Courier  # of all limiters, of all configurations
     limiter: Limiter
@@ -212,8 +216,10 @@ class Parts:
             parts.plans = Plans(self.users, settings.plans)
         if settings.vault != before.vault:
             parts.vault = _vault(self.store, self.session, settings)
-        if settings.app_tokens != before.app_tokens:
+        # What is remembered of tokens names plans.
+        if (settings.app_tokens, settings.plans) != (before.app_tokens, before.plans):
             parts.tokens = AppTokens(settings.app_tokens)
+            parts.sessions = Sessions(self.store, self.users, parts.tokens, settings.app_tokens)
         if settings.cors != before.cors:
             parts.cors = make_cors(settings.cors)
         if self.google is not None and settings.google != before.google:
@@ -284,6 +290,7 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         courier=courier,
     )
     keys = Keys(store, settings.keys, users)
+    tokens = AppTokens(settings.app_tokens)
     parts = Parts(
         settings=settings,
         store=store,
@@ -292,7 +299,9 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         users=users,
         plans=Plans(users, settings.plans),
         vault=_vault(store, session, settings),
-        tokens=AppTokens(settings.app_tokens),
+        tokens=tokens,
+        sessions=Sessions(store, users, tokens, settings.app_tokens),
+        revocation=Revocation(store),
         addresses=addresses,
         courier=courier,
         limiter=limiter,

@@ -25,13 +25,13 @@ from gateway.fields import (
     Port,
     StoreUrl,
     Text,
-    TokenSecret,
     Url,
     UrlPath,
     VaultSecret,
     VisibleSecret,
 )
 from gateway.networks import AccessList, NetworkSet, read_networks
+from gateway.tokenfile import LegacyTokenSettings, TokenKey, read_token_file
 
 WhenStoreIsDown = Literal["local", "allow", "deny"]
 
@@ -188,11 +188,17 @@ class LedgerSettings(Model):
     """Counts that a worker keeps while Redis is away, one for each key, day and route."""
 
 
-class TokenKey(Model):
-    id: Name
-    """Named in the token's header, so that secrets can be replaced one after the other."""
-    secret: TokenSecret = None
-    """Text of at least 32 bytes."""
+class RefreshSettings(Model):
+    lifetime: Count = Field(default=7_776_000, ge=1)
+    """Seconds from a sign-in until its session ends, whatever is done; this is 90 days."""
+    idle: Count = Field(default=2_592_000, ge=1)
+    """Seconds without a refresh after which it ends; this is 30 days."""
+    grace: Count = Field(default=0, ge=0, le=60)
+    """Seconds in which the token that was used last gives the same answer once more."""
+    requests: Count = Field(default=60, ge=1)
+    """Refreshes an address may try in one window."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
 
 
 class AppTokenSettings(Model):
@@ -203,7 +209,25 @@ class AppTokenSettings(Model):
     lifetime: Count = Field(default=604_800, ge=1)
     """Seconds until a token expires; this is a week."""
     secrets: tuple[TokenKey, ...] = (TokenKey(id="k1"),)
-    """The first one signs, all of them verify."""
+    """All of them verify. The newest by signs_from signs; without times, the first."""
+    secrets_file: Text | None = None
+    """More of them, as `gateway tokens rotate` writes it; its owner alone may read it."""
+    refresh: RefreshSettings | None = None
+    """Refresh tokens, which sign-in gives too then; null: none."""
+    legacy: LegacyTokenSettings | None = None
+    """Tokens that the platform issued before the gateway came; null: none is taken."""
+
+    _filed: tuple[TokenKey, ...] = PrivateAttr(default=())
+
+    @property
+    def keys(self) -> tuple[TokenKey, ...]:
+        """Those of the settings, then those of the file as it was when `load` read it."""
+        return (*self.secrets, *self._filed)
+
+    def load(self) -> None:
+        """Read the file. Raises FileRefused; ConfigurationError with its mistakes."""
+        if self.secrets_file is not None:
+            self._filed = read_token_file(Path(self.secrets_file))
 
 
 class ProviderSettings(Model):

@@ -1,8 +1,9 @@
 """POST /auth/mobile/google and /apple: a provider's token in, an app token and the user out.
 
 The person is created, or found by the provider's subject or verified email, in one step in Redis
-(`users.py`). 401: the token is not taken; 503: the provider's keys, or Redis, can't be had. A body
-may also have the `nonce` that the app asked the provider to put into the token.
+(`users.py`). 401: the token is not taken; 403: the user is disabled; 503: the provider's keys, or
+Redis, can't be had. A body may also have the `nonce` that the app asked the provider to put into
+the token.
 """
 
 from typing import Any, ClassVar, Literal
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, Literal
 from gateway.errors import StoreUnavailable
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.identity.replay import SignedInTokens
-from gateway.identity.tokens import AppTokens
+from gateway.identity.sessions import Sessions
 from gateway.identity.users import Users
 from gateway.identity.verification import MAX_TOKEN_LENGTH, TokenVerifier
 from gateway.jsonbody import parse_object, require_strings
@@ -27,12 +28,12 @@ class _SignIn:
         self,
         verifier: TokenVerifier[Any],
         users: Users,
-        tokens: AppTokens,
+        sessions: Sessions,
         once: SignedInTokens | None = None,
     ) -> None:
         self._verifier = verifier
         self._users = users
-        self._tokens = tokens
+        self._sessions = sessions
         self._once = once
 
     async def respond(self, exchange: Exchange) -> Answer:
@@ -50,12 +51,14 @@ class _SignIn:
                 proven.email,
                 email_verified=proven.email_verified,
                 name=proven.name,
+                address=exchange.client_ip,
             )
+            grant = await self._sessions.begin(user)
         except StoreUnavailable:
             if self._once is not None:
                 await self._once.release(token)
             raise
-        answer = {"access_token": self._tokens.issue(user), "user": user.as_contract()}
+        answer = {**grant.as_answer(), "user": user.as_contract()}
         return json_answer(200, answer, NOT_STORED)
 
 

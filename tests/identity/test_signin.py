@@ -10,6 +10,7 @@ from stand_ins import AppleStandIn, Fault, GoogleStandIn
 from gateway.errors import DependencyUnavailable, Invalid, PayloadTooLarge, Unauthenticated
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.sessions import Sessions
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
@@ -58,15 +59,20 @@ def users(store):
 
 
 @pytest.fixture
-def google_sign_in(session, google, users, app_tokens):
-    verifier = GoogleVerifier(session, google.settings())
-    return GoogleSignIn(verifier, users, app_tokens)
+def sessions(store, users, app_tokens):
+    return Sessions(store, users, app_tokens, AppTokenSettings())
 
 
 @pytest.fixture
-def apple_sign_in(session, apple, users, app_tokens):
+def google_sign_in(session, google, users, sessions):
+    verifier = GoogleVerifier(session, google.settings())
+    return GoogleSignIn(verifier, users, sessions)
+
+
+@pytest.fixture
+def apple_sign_in(session, apple, users, sessions):
     verifier = AppleVerifier(session, apple.settings())
-    return AppleSignIn(verifier, users, app_tokens)
+    return AppleSignIn(verifier, users, sessions)
 
 
 def post(body):
@@ -216,10 +222,10 @@ async def test_the_nonce_of_the_body_is_that_of_the_token(google_sign_in, google
 
 
 async def test_a_nonce_that_is_required_is_missed_along_with_all_else(
-    session, google, users, app_tokens
+    session, google, users, sessions
 ):
     verifier = GoogleVerifier(session, google.settings(nonce="required"))
-    endpoint = GoogleSignIn(verifier, users, app_tokens)
+    endpoint = GoogleSignIn(verifier, users, sessions)
     for body, missing in (({"id_token": "x"}, ["nonce"]), ({}, ["id_token", "nonce"])):
         with pytest.raises(Invalid) as caught:
             await endpoint.respond(post(body))
