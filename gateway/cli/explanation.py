@@ -85,8 +85,8 @@ def _limits(
     if limit.enabled and path not in limit.exempt:
         yield _limit("ip", "ip", limit.requests, limit.window, block=limit.block)
     if isinstance(taker, OwnEndpoint):
-        if (of_all := taker.limit(settings)) is not None:
-            yield _limit(of_all[0], "ip", *of_all[1:])
+        if (own_limit := taker.limit(settings)) is not None:
+            yield _limit(own_limit[0], "ip", *own_limit[1:])
         return
     for own in taker.limits:
         name, weight = own.name(taker.name), own.weight or taker.weight

@@ -18,7 +18,7 @@ from gateway.errors import Invalid
 from gateway.jsonbody import parse_object
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_REFUSED_PARAMETERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u", "zip"})
+_REFUSED_PARAMETERS = frozenset({"b64", "crit", "cty", "jku", "jwk", "x5c", "x5u", "zip"})
 
 
 class MalformedTokenError(ValueError):
@@ -54,14 +54,8 @@ def read(token: str, *, max_length: int, needs_key_id: bool = True) -> Unverifie
         raise MalformedTokenError("no key id")
     if not isinstance(algorithm, str):
         raise MalformedTokenError("no algorithm")
-    return UnverifiedToken(
-        algorithm=algorithm,
-        key_id=key_id,
-        type=_type(header),
-        claims=_object(parts[2]),
-        signed=token[: parts.end(2)].encode(),
-        signature=_decoded(parts[3]),
-    )
+    signature, signed = _decoded(parts[3]), token[: parts.end(2)].encode()
+    return UnverifiedToken(algorithm, key_id, _type(header), _object(parts[2]), signed, signature)
 
 
 def _type(header: dict[str, Any]) -> str:

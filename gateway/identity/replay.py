@@ -1,7 +1,7 @@
 """A provider's token signs in once, where `sign_in.replay` is `refuse`.
 
 What is kept in Redis, until the token is past its time, is the sha256 of what the provider signed:
-its signature can be written in more than one way, and the token with it.
+of one ECDSA signature anybody can make another that is good, and of the token with it.
 """
 
 import math

@@ -111,6 +111,7 @@ class TokenVerifier(ABC, Generic[S]):
             not_before = _time(claims, "nbf") if "nbf" in claims else issued_at
         except jose.MalformedTokenError:
             raise refused() from None
+        # What a provider signs with the same keys for other purposes says so (RFC 8725 §3.11).
         if unverified.algorithm not in self.algorithms or unverified.type != "jwt":
             raise refused()
         key = await self.keys.get(unverified.key_id)
