@@ -132,10 +132,6 @@ class Scenario(Sender):
                     "plan key, new", self.gateway.result(*words)["key"]
                 )
                 self.said.append(str(self.gateway.result("keys", "usage", issued["id"])))
-        for command in (("tokens", "show"), ("tokens", "rotate", "--no-reload")):
-            self.said.append(str(self.gateway.result(*command)))
-        for entry in json.loads(self.secrets_file.read_text())["secrets"][:1]:
-            self.canaries.watch("token secret, rotated", entry["secret"])
         words = ("--user", "42", "--plan", "standard")
         self.said.append(str(self.gateway.result("plans", "set", *words)))
         self.binance_keys = {
