@@ -20,7 +20,7 @@ from gateway.exchange import Exchange
 from gateway.identity import jose, tokens
 from gateway.identity.users import User, Users
 
-genuine_decode, genuine_verify = jwt.decode, tokens.AppTokens.verify
+genuine_decode, genuine_known = jwt.decode, tokens.AppTokens.known
 genuine_bearer, genuine_read = app_token._bearer, jose.read
 
 
@@ -76,10 +76,10 @@ def key_id() -> None:
 
 
 def spelling() -> None:
-    def verify(self: tokens.AppTokens, token: str) -> tokens.Claims:
-        return genuine_verify(self, re.sub(r"[\s=\"<>]", "", token))
+    def known(self: tokens.AppTokens, token: str, now: float) -> tokens.Known:
+        return genuine_known(self, re.sub(r"[\s=\"<>]", "", token), now)
 
-    put(tokens.AppTokens, "verify", verify)
+    put(tokens.AppTokens, "known", known)
 
 
 def names() -> None:
