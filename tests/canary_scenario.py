@@ -207,7 +207,6 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
-                "GATEWAY_APP_TOKENS__LEGACY__SECRET": plant("legacy secret, too short"),
                 "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
@@ -622,10 +621,10 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         binance = await stack.enter_async_context(BinanceStandIn())
         backend = await RawBackend(script=misbehave).start()
         stack.push_async_callback(backend.stop)
-        secrets_file = folder / "tokens.json"
-        secrets_file.touch(0o600)
-        filed = {"id": "filed", "secret": canaries.plant("token secret, filed", size=24)}
-        secrets_file.write_text(json.dumps({"secrets": [filed | {"retires_at": "2999-01-01"}]}))
+        secrets_file = folder / "secrets.json"
+        filed = {"id": "f0", "secret": canaries.plant("token secret in a file", size=24)}
+        secrets_file.write_text(json.dumps({"secrets": [filed]}))
+        secrets_file.chmod(0o600)
         gateway = GatewayProcess(
             folder / "gateway",
             config={
@@ -658,7 +657,6 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
-                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )
