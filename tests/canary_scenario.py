@@ -637,6 +637,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                     "secrets_file": str(secrets_file),
                     "refresh": {},
                     "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
                 },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
@@ -649,6 +650,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             routes=route_table(backend),
             environ={
                 "GATEWAY_TOKEN_SECRET": canaries.plant("token secret", size=24),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
                 "SECOND_TOKEN_SECRET": canaries.plant("second token secret", size=24),
                 "GATEWAY_VAULT_KEY": canaries.watch("vault key", VAULT_KEY),
                 # What a library or an operator could switch on: both are told of all they see.
