@@ -637,7 +637,6 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                     "secrets_file": str(secrets_file),
                     "refresh": {},
                     "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
-                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
                 },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
