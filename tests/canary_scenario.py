@@ -649,7 +649,6 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             routes=route_table(backend),
             environ={
                 "GATEWAY_TOKEN_SECRET": canaries.plant("token secret", size=24),
-                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
                 "SECOND_TOKEN_SECRET": canaries.plant("second token secret", size=24),
                 "GATEWAY_VAULT_KEY": canaries.watch("vault key", VAULT_KEY),
                 # What a library or an operator could switch on: both are told of all they see.
@@ -658,6 +657,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )
