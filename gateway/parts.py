@@ -152,6 +152,10 @@ class Parts:
         """What has been admitted, and has not ended."""
         for socket in self.sockets:
             yield socket.exchange
+        yield from self.streams_under_way()
+
+    def streams_under_way(self) -> Iterator[Exchange]:
+        """Those of them that a backend answers, or will."""
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             for connection in pool.active():
                 if isinstance(connection.receiver, Relay):

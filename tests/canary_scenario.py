@@ -207,6 +207,7 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
+                "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
             }.items()
@@ -218,6 +219,15 @@ class Scenario(Sender):
             assert done.returncode in (1, 2), done
             assert done.stderr, done
             self.said += [done.stdout, done.stderr]
+
+    def bad_token_file(self) -> Path:
+        """Secrets in every place where none can be."""
+        plant = self.canaries.plant
+        path = self.secrets_file.with_name("bad.json")
+        path.touch(0o600)
+        entry = {"id": "a", "secret": plant("filed secret, too short"), plant("no field"): 1}
+        path.write_text(json.dumps({"secrets": [entry, plant("no entry")], plant("no list"): []}))
+        return path
 
     # The steps.
 
@@ -626,6 +636,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                     ],
                     "secrets_file": str(secrets_file),
                     "refresh": {},
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
                 },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
@@ -646,6 +657,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )

@@ -1,11 +1,13 @@
 """Where the attacks happen: a gateway process on a Redis, a backend, and the attacker's own server.
 
-Users are written as billing writes them: plain HSET of what ARCHITECTURE.md documents. `fight`
+Users are written as billing writes them, by plain HSET, under a prefix of the arena's own. `fight`
 sends one row and says what came of it; that the backend was not reached is part of it.
 """
 
 import contextlib
 import json
+import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import jwt
 from attack import (
@@ -39,6 +42,7 @@ from gateway.store.keys import new_key
 SECOND_SECRET = "another-secret-of-more-than-32-bytes"
 ADMIN_TOKEN = "the-admins-own-token-of-32-bytes-and-more"
 ANSWER_SECONDS = 10
+CLOSE = b"Connection: close\r\n"
 
 ROUTES = [
     route("/users/me", "app_token", name="me"),
@@ -74,21 +78,28 @@ class Outcome:
 
 
 @contextmanager
-def arena(folder: Path, server: RedisProcess, program: Sequence[str] = MODULE) -> Iterator[Arena]:
-    """`program` is what the gateway is run by, behind `python`."""
+def arena(
+    folder: Path,
+    server: RedisProcess,
+    program: Sequence[str] = MODULE,
+    app_tokens: dict[str, Any] | None = None,
+) -> Iterator[Arena]:
+    """`program` is what runs the gateway, behind `python`; `app_tokens` are further settings."""
+    prefix = f"gw-{secrets.token_hex(4)}"
     with (
         backend_in_thread() as backend,
         backend_in_thread() as attacker,
         GatewayProcess(
             folder / "gateway",
             config={
-                "store": {"timeout": 2},
+                "store": {"timeout": 2, "prefix": prefix},
                 "rate_limit": {"requests": 100_000},
                 "app_tokens": {
                     "secrets": [
                         {"id": "k1", "secret": TOKEN_SECRET},
                         {"id": "k2", "secret": SECOND_SECRET},
-                    ]
+                    ],
+                    **(app_tokens or {}),
                 },
             },
             routes={
@@ -103,12 +114,12 @@ def arena(folder: Path, server: RedisProcess, program: Sequence[str] = MODULE) -
             program=program,
         ) as gateway,
     ):
-        forge = arranged(server, attacker.url)
+        forge = arranged(server, prefix, attacker.url)
         gateway.start()
         yield Arena(gateway, backend, attacker, forge)
 
 
-def arranged(server: RedisProcess, attacker_url: str) -> Forge:
+def arranged(server: RedisProcess, prefix: str, attacker_url: str) -> Forge:
     """Users, keys and what an attacker could have got hold of."""
     forge = Forge(
         secret=TOKEN_SECRET,
@@ -135,17 +146,18 @@ def arranged(server: RedisProcess, attacker_url: str) -> Forge:
         "expired": {"expires_at": "2020-01-01T00:00:00"},
     }
     with server.client() as client:
-        client.flushall()
         for user, fields in users.items():
-            client.hset(f"gw:user:{user}", mapping={"id": user, "email": f"u{user}@example.com"})
+            client.hset(
+                f"{prefix}:user:{user}", mapping={"id": user, "email": f"u{user}@example.com"}
+            )
             if fields:
-                client.hset(f"gw:user:{user}", mapping=fields)
+                client.hset(f"{prefix}:user:{user}", mapping=fields)
         for name, owner in owners.items():
             key = forge.keys[name] = new_key()
             digest = sha256(key.encode()).hexdigest()
             fields = {"id": f"k_{name}", "user_id": str(owner), "name": name}
-            client.hset(f"gw:key:{digest}", mapping=fields | more.get(name, {}))
-            client.set(f"gw:keyid:k_{name}", digest)
+            client.hset(f"{prefix}:key:{digest}", mapping=fields | more.get(name, {}))
+            client.set(f"{prefix}:keyid:k_{name}", digest)
     return forge
 
 
@@ -178,10 +190,11 @@ def public_keys() -> dict[str, bytes]:
     }
 
 
-def fight(arena: Arena, row: Row) -> Outcome:
+def fight(arena: Arena, row: Row, *, kept: bool = False) -> Outcome:
+    """Send it; `kept`: as a client that will ask on, so that it is served as most requests are."""
     before = len(arena.backend.requests)
-    answer = talk(arena.gateway.port, row.make(arena.forge))
-    head, _, body = answer.partition(b"\r\n\r\n")
+    request = row.make(arena.forge)
+    head, _, body = talk(arena.gateway.port, request.replace(CLOSE, b"", 1) if kept else request)
     first, *lines = head.split(b"\r\n")
     pairs = [line.partition(b": ") for line in lines]
     challenges = [value for name, _, value in pairs if name.lower() == b"www-authenticate"]
@@ -193,12 +206,18 @@ def fight(arena: Arena, row: Row) -> Outcome:
     )
 
 
-def talk(port: int, request: bytes) -> bytes:
-    """All that comes back until the gateway closes."""
+def talk(port: int, request: bytes) -> tuple[bytes, bytes, bytes]:
+    """Head, its end, and body of one answer, or of what came of it until the gateway closed."""
     with socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS) as connection:
         answer = b""
         with contextlib.suppress(ConnectionError):
             connection.sendall(request)
-            while piece := connection.recv(65_536):
+            while not whole(answer) and (piece := connection.recv(65_536)):
                 answer += piece
-    return answer
+    return answer.partition(b"\r\n\r\n")
+
+
+def whole(answer: bytes) -> bool:
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)", head, re.IGNORECASE)
+    return bool(end) and length is not None and len(body) >= int(length[1])

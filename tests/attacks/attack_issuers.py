@@ -22,6 +22,8 @@ from attack import (
     token,
 )
 
+LEGACY_SECRET = "the platform's secret of yesterday"
+
 
 def signature(change: Callable[[str, Forge], str]) -> Callable[[Forge], str]:
     """The good token with another signature."""
@@ -51,7 +53,7 @@ def swapped(part: int, **claims: object) -> Callable[[Forge], str]:
 def legacy(forge: Forge) -> str:
     """What the platform issued before there was a gateway: no kid, fewer claims, another secret."""
     claims = {"sub": "42", "email": "u42@example.com", "exp": forge.now + 3600}
-    return forge.sign({"alg": "HS256", "typ": "JWT"}, claims, "the platform's secret of yesterday")
+    return forge.sign({"alg": "HS256", "typ": "JWT"}, claims, LEGACY_SECRET)
 
 
 ROWS: tuple[Row, ...] = (
@@ -110,7 +112,10 @@ ROWS: tuple[Row, ...] = (
         lambda f: f.sign(f.header(kid="k0"), key=f.retired),
     ),
     token("retired: a secret that is gone, under today's id", lambda f: f.sign(key=f.retired)),
-    token("revoked: all tokens of the user", lambda f: f.saying(sub=str(REVOKED))),
+    token(
+        "revoked: all tokens of the user",
+        lambda f: f.saying(sub=str(REVOKED), iat=f.revoked_at - 60),
+    ),
     token(
         "revoked: a moment before", lambda f: f.saying(sub=str(REVOKED), iat=f.revoked_at - 1e-3)
     ),

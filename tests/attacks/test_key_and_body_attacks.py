@@ -10,11 +10,12 @@ from attack_table import BODIES, PLAN_KEYS
 ROWS: tuple[Row, ...] = (*PLAN_KEYS, *BODIES)
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["closing", "kept"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_an_attack_is_refused_as_the_table_says_and_nothing_reaches_the_backend(
-    field: Arena, row: Row
+    field: Arena, row: Row, *, kept: bool
 ) -> None:
-    outcome = fight(field, row)
+    outcome = fight(field, row, kept=kept)
     assert outcome.is_as(row), outcome
     if row.status == 422:
         problems = json.loads(outcome.body)["detail"]
