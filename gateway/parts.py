@@ -141,6 +141,9 @@ class Parts:
         self.sockets.sweep(now)
         pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
         self.streams.sweep(connection for pool in pools for connection in pool.active())
+        for verifier in (self.google, self.apple):
+            if verifier is not None:
+                verifier.keys.sweep()
         if self.ledger is not None:
             self.ledger.look(self.under_way())
         self._look_at_store(now)
@@ -191,9 +194,7 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
         if self.ledger is not None:
             yield Reading(Sourced.LEDGER_DROPPED, (), self.ledger.dropped)
-        if self.vault.verifier is not None:
-            for result, count in self.vault.verifier.counts.items():
-                yield Reading(Sourced.VERIFICATIONS, (result,), count)
+        yield from self.vault.readings()
         yield from self.sockets.readings()
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
@@ -226,10 +227,10 @@ class Parts:
             parts.sessions = Sessions(self.store, self.users, parts.tokens, settings.app_tokens)
         if settings.cors != before.cors:
             parts.cors = make_cors(settings.cors)
-        if settings.google != before.google:
-            parts.google = None
-        if settings.apple != before.apple:
-            parts.apple = None
+        if self.google is not None and settings.google != before.google:
+            parts.google = self.google.successor(settings.google)
+        if self.apple is not None and settings.apple != before.apple:
+            parts.apple = self.apple.successor(settings.apple)
         if settings.client_ip != before.client_ip:
             parts.addresses = ClientAddresses(settings.client_ip)
             parts.limiters.clear()  # they count by the addresses of before

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gateway.control import Configuration, Kind, Message
+from gateway.memory import keep_private
 from gateway.observe.logs import configure_logging
 from gateway.processes import SIGNALS, Process, Processes, Slot
 from gateway.reloading import Load, Reloading, Watch
@@ -272,6 +273,8 @@ def serve(
     """Run the gateway until a signal ends it; the process's exit code."""
     configure_logging(settings.logging)
     _raise_descriptor_limit()
+    if not keep_private():
+        logger.warning("the system lets others of this user read this process's memory (prctl)")
     logger.info("settings from %s, routes from %s", settings_path or "defaults", routes_path)
     if settings.store.url.startswith("memory://"):
         logger.warning(

@@ -32,7 +32,13 @@ from canary_requests import (
     route_table,
 )
 from canary_sender import Sender
-from gateway_process import MODULE, GatewayProcess, arguments_of, until
+from canary_steps import (
+    attack,
+    commands,
+    crash_in_every_layer,
+    die_amid_a_request,
+)
+from gateway_process import MODULE, VAULT_KEY, GatewayProcess, arguments_of, until
 from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES, FORWARDING
 from stand_ins import AppleStandIn, Fault, GoogleStandIn
@@ -59,6 +65,7 @@ class Aftermath:
     emails: dict[str, str]
     vault: dict[str, dict[str, str]]
     received: list[bytes]  # by the backend
+    lineless: set[str]
 
 
 @dataclass(kw_only=True)
@@ -70,11 +77,12 @@ class Scenario(Sender):
     apple: AppleStandIn
     binance: BinanceStandIn
     backend: RawBackend
-    token_file: Path
+    secrets_file: Path
     metrics: bytes = b""
     probes: bytes = b""
     redis: bytes = b""
     arguments: bytes = b""
+    files: bytes = b""
     said: list[str] = field(default_factory=list)  # by commands
     issued: dict[str, str] = field(default_factory=dict)  # by sign-in or refresh, the last time
 
@@ -97,13 +105,16 @@ class Scenario(Sender):
             self.sessions,
             self.admin,
             self.clients_that_leave,
-            self.limits,
         ):
             await step()
+        for further in (crash_in_every_layer, attack, commands):
+            await further(self)
+        await self.limits()  # last: so all that is seen before Redis goes is still known
         await mistakes
         await asyncio.to_thread(self.look)
         await self.without_redis()
         await self.with_redis_again()
+        await die_amid_a_request(self)
         return await asyncio.to_thread(self.collect)
 
     # What is there before the first request.
@@ -122,10 +133,6 @@ class Scenario(Sender):
                     "plan key, new", self.gateway.result(*words)["key"]
                 )
                 self.said.append(str(self.gateway.result("keys", "usage", issued["id"])))
-        for command in (("tokens", "show"), ("tokens", "rotate", "--no-reload")):
-            self.said.append(str(self.gateway.result(*command)))
-        for entry in json.loads(self.token_file.read_text())["secrets"][:1]:
-            self.canaries.watch("token secret, rotated", entry["secret"])
         words = ("--user", "42", "--plan", "standard")
         self.said.append(str(self.gateway.result("plans", "set", *words)))
         self.binance_keys = {
@@ -201,7 +208,6 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
-                "GATEWAY_APP_TOKENS__LEGACY__SECRET": plant("legacy secret, too short"),
                 "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
@@ -218,7 +224,7 @@ class Scenario(Sender):
     def bad_token_file(self) -> Path:
         """Secrets in every place where none can be."""
         plant = self.canaries.plant
-        path = self.token_file.with_name("bad.json")
+        path = self.secrets_file.with_name("bad.json")
         path.touch(0o600)
         entry = {"id": "a", "secret": plant("filed secret, too short"), plant("no field"): 1}
         path.write_text(json.dumps({"secrets": [entry, plant("no entry")], plant("no list"): []}))
@@ -494,6 +500,12 @@ class Scenario(Sender):
             )
             if name == "good":
                 self.issued = self.watch_issued("Google", answer)
+        for name, expected, nonce in (
+            ("another nonce", 401, self.canaries.plant("nonce in a body")),
+            ("nonces", 422, [self.canaries.plant("nonce in a list")]),
+        ):
+            sent = {"id_token": tokens["good"][1], "nonce": nonce}
+            await self.post(name, expected, GOOGLE, json.dumps(sent).encode())
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
         for how in CRASHES:
             await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
@@ -634,9 +646,14 @@ class Scenario(Sender):
             self.arguments += arguments_of(pid).encode()
         with self.server.client() as client:
             vault = {name: client.hgetall(name) for name in client.scan_iter("gw:vault:*")}
+        for path in gateway.folder.rglob("*"):  # what it keeps while it runs
+            self.files += path.read_bytes() if path.is_file() else b""
         gateway.terminate()
         assert gateway.wait() == 0
-        files = [path for path in self.server._folder.rglob("*") if path.is_file()]
+        files, left = (
+            b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+            for folder in (self.server._folder, gateway.folder)
+        )
         return Aftermath(
             canaries=self.canaries,
             places={
@@ -645,8 +662,9 @@ class Scenario(Sender):
                 "access log": gateway.stdout().encode(),
                 "process log": gateway.stderr().encode(),
                 "answers": b"\n".join(self.answers),
-                "Redis": self.redis + b"".join(path.read_bytes() for path in files),
+                "Redis": self.redis + files,
                 "arguments": self.arguments,
+                "files": self.files + left,
                 "commands": "\n".join(self.said).encode(),
             },
             statuses=self.statuses,
@@ -654,6 +672,7 @@ class Scenario(Sender):
             keys=self.keys,
             emails=self.emails,
             vault=vault,
+            lineless=self.lineless,
             received=[each.head + each.body for each in self.backend.requests],
         )
 
@@ -666,22 +685,27 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         binance = await stack.enter_async_context(BinanceStandIn())
         backend = await RawBackend(script=misbehave).start()
         stack.push_async_callback(backend.stop)
-        token_file = folder / "tokens.json"
-        token_file.touch(0o600)
-        filed = {"id": "filed", "secret": canaries.plant("token secret, filed", size=24)}
-        token_file.write_text(json.dumps({"secrets": [filed | {"retires_at": "2999-01-01"}]}))
+        secrets_file = folder / "secrets.json"
+        filed = {"id": "f0", "secret": canaries.plant("token secret in a file", size=24)}
+        secrets_file.write_text(json.dumps({"secrets": [filed]}))
+        secrets_file.chmod(0o600)
         gateway = GatewayProcess(
             folder / "gateway",
             config={
                 "store": {"timeout": 2},
+                "app_tokens": {
+                    "secrets": [
+                        {"id": "k1", "secret": "${GATEWAY_TOKEN_SECRET}"},
+                        {"id": "k2", "secret": "${SECOND_TOKEN_SECRET}"},
+                    ],
+                    "secrets_file": str(secrets_file),
+                    "refresh": {},
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
+                },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
-                "app_tokens": {
-                    "refresh": {},
-                    "secrets_file": str(token_file),
-                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
-                },
+                "sign_in": {"requests": 1000},  # Apple's is tried again and again
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
                 "vault": {"binance_url": binance.base_url, "verify_every": 0},
                 "logging": {"level": "debug"},
@@ -690,6 +714,11 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             routes=route_table(backend),
             environ={
                 "GATEWAY_TOKEN_SECRET": canaries.plant("token secret", size=24),
+                "SECOND_TOKEN_SECRET": canaries.plant("second token secret", size=24),
+                "GATEWAY_VAULT_KEY": canaries.watch("vault key", VAULT_KEY),
+                # What a library or an operator could switch on: both are told of all they see.
+                "PYTHONASYNCIODEBUG": "1",
+                "PYTHONFAULTHANDLER": "1",
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
@@ -707,5 +736,5 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             apple=apple,
             binance=binance,
             backend=backend,
-            token_file=token_file,
+            secrets_file=secrets_file,
         ).play()

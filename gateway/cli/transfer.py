@@ -119,7 +119,7 @@ def _import(kind: Kind, options: Options, file: Path, *, overwrite: bool) -> Non
         settings = read_settings(options)
         with opened(file) as lines:
             try:
-                result = asyncio.run(_take(kind, settings, lines, overwrite=overwrite))
+                result = asyncio.run(_take(kind, settings, lines, overwrite=overwrite), debug=False)
             except KeyboardInterrupt:
                 raise Failure("interrupted; the same command goes on where it was") from None
         source = "standard input" if file == STANDARD else file
@@ -133,7 +133,7 @@ def _import(kind: Kind, options: Options, file: Path, *, overwrite: bool) -> Non
 
 def _export(kind: Kind, options: Options) -> None:
     with failures(options.output):
-        asyncio.run(_give(kind, read_settings(options)))
+        asyncio.run(_give(kind, read_settings(options)), debug=False)
 
 
 async def _give(kind: Kind, settings: "Settings") -> None:

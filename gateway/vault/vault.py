@@ -11,12 +11,13 @@ so, whatever its owner does; taking the key itself away is always the owner's ri
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from gateway.errors import BinanceFailed, Forbidden, StoreUnavailable
 from gateway.jsonbody import normal_email
+from gateway.observe.metrics import Reading, Sourced
 from gateway.sections import VaultSettings
 from gateway.store.redis import Store
 from gateway.store.times import iso_utc
@@ -165,6 +166,12 @@ class Vault:
         if not record.is_active:
             return Verification.INACTIVE
         return await self._verifier().verify(record, anew=anew)
+
+    def readings(self) -> Iterator[Reading]:
+        """What is counted here, for the metrics."""
+        if self.verifier is not None:
+            for result, count in self.verifier.counts.items():
+                yield Reading(Sourced.VERIFICATIONS, (result,), count)
 
     def sealed(self, email: str, credentials: Credentials) -> VaultRecord:
         """A new record. Raises DependencyUnavailable if no master key is configured."""
