@@ -161,7 +161,7 @@ async def test_a_clock_that_stays_off_is_a_failure_after_one_more_try(binance, s
 
 async def test_neither_the_secret_nor_the_signature_is_logged_or_told(session, stand_in, caplog):
     caplog.set_level("DEBUG")
-    for fault in Fault:
+    for fault in set(Fault) - {Fault.HALF_WRONG}:  # which is of those who publish keys
         stand_in.fault = fault
         with pytest.raises(BinanceFailed) as caught:
             await at(session, stand_in.base_url, timeout=0.05).judge(GOOD)
