@@ -442,6 +442,12 @@ class Scenario(Sender):
             )
             if name == "good":
                 self.issued = self.watch_issued("Google", answer)
+        for name, expected, nonce in (
+            ("another nonce", 401, self.canaries.plant("nonce in a body")),
+            ("nonces", 422, [self.canaries.plant("nonce in a list")]),
+        ):
+            sent = {"id_token": tokens["good"][1], "nonce": nonce}
+            await self.post(name, expected, GOOGLE, json.dumps(sent).encode())
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
         for how in CRASHES:
             await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
@@ -641,6 +647,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
+                "sign_in": {"requests": 1000},  # Apple's is tried again and again
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
                 "vault": {"binance_url": binance.base_url},
                 "logging": {"level": "debug"},

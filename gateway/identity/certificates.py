@@ -62,11 +62,11 @@ class ProviderKeys(Generic[Key]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.clock = clock
+        self.timeout = timeout
         self._session = session
         self._url = url
         self._parse = parse
         self._kept_for = kept_for
-        self._timeout = timeout
         self._keys: Mapping[str, Key | None] = {}
         self._age = 0.0
         self._fetched_at = -math.inf  # the keys
@@ -132,7 +132,7 @@ class ProviderKeys(Generic[Key]):
 
     async def _refresh(self) -> None:
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 keys, age = await self._fetch_keys()
         except Exception as error:  # noqa: BLE001  # whatever it was, these are no new keys
             now = self.clock()
@@ -152,7 +152,7 @@ class ProviderKeys(Generic[Key]):
     async def _fetch_keys(self) -> tuple[Mapping[str, Key | None], float]:
         async with self._session.get(
             self._url,
-            timeout=ClientTimeout(total=self._timeout),
+            timeout=ClientTimeout(total=self.timeout),
             allow_redirects=False,
             # What was compressed could be any length once read.
             headers={"Accept-Encoding": "identity"},

@@ -384,16 +384,13 @@ def test_a_certificate_with_a_key_that_is_too_short_or_not_rsa_is_as_good_as_non
 @pytest.mark.parametrize(
     "fault", [fault for fault in Fault if fault not in (Fault.HALF_WRONG, Fault.SLOW)]
 )
-async def test_whatever_goes_wrong_is_an_outage_and_ends(session, google, clock, fault):
+async def test_whatever_goes_wrong_is_an_outage_and_ends(keys, google, clock, fault):
     google.fault = fault
-    keys = ProviderKeys(
-        session, google.url, parse_certificates, kept_for=0, timeout=0.3, clock=clock
-    )
+    keys.timeout = 0.2 if fault is Fault.DRIPPING else 60
     await unavailable(keys)
-    google.fault = None
+    google.fault, keys.timeout = None, 60
     clock.now += 5
     assert await keys.get("google-1") == FIRST
-    await keys.close()
 
 
 async def test_a_fault_of_our_own_is_an_outage_and_no_more_often_asked(session, google, clock):

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import ClientSession
 from harness import open_gateway, route, upstream
 from redis_process import eventually
-from sign_ins import OUTCOMES, STATES, WAYS, sign_in, trouble
+from sign_ins import OUTCOMES, STATES, WAYS, patience, sign_in, trouble
 from stand_ins import Fault, rsa_key
 
 HOUR = 3600.0
@@ -31,6 +31,10 @@ class Scene:
         self.clock = self.keys.clock = Clock()
         self._session, self._url = session, gateway.url
 
+    def trouble(self, case):
+        trouble(self.provider, case)
+        self.keys.timeout = patience(case)
+
     async def sign_in(self, token=None, **more):
         """The status."""
         return (
@@ -46,7 +50,7 @@ async def scene(request, tmp_path):
     settings = {"sign_in": {"requests": 1000}, "rate_limit": {"enabled": False}}
     async with way.stand_in() as provider, ClientSession() as session:
         provider.keys["another"] = rsa_key("second")
-        own = provider.settings(timeout=0.2, keys_kept_for=KEPT_FOR)
+        own = provider.settings(keys_kept_for=KEPT_FOR)
         settings[way.name] = own.model_dump(mode="json")
         routes = {"upstreams": upstream("http://127.0.0.1:1"), "routes": [route()]}
         async with open_gateway(tmp_path, routes, settings) as gateway:
@@ -62,7 +66,7 @@ async def test_a_client_is_told_the_truth(scene, case, state):
         assert await scene.sign_in() == 200
     scene.clock.now += {"expired": HOUR, "too old": HOUR + KEPT_FOR, "another": 30}.get(state, 0)
     asked = provider.asked
-    trouble(provider, case)
+    scene.trouble(case)
     expected = OUTCOMES[case][STATES.index(state)]
     assert [await scene.sign_in(token) for _ in range(3)] == [expected] * 3
     if state == "known":
@@ -76,7 +80,7 @@ async def test_keys_in_use_are_fetched_ahead_and_no_client_notices(scene, case):
     provider = scene.provider
     token = provider.token()
     assert await scene.sign_in(token) == 200
-    trouble(provider, case)
+    scene.trouble(case)
     scene.clock.now += HOUR * 0.9
     await eventually(lambda: provider.asked >= 2)
     if case != "rotated":
@@ -89,7 +93,7 @@ async def test_keys_in_use_are_fetched_ahead_and_no_client_notices(scene, case):
 async def test_a_key_that_is_new_at_the_provider_signs_in_at_once(scene):
     assert await scene.sign_in() == 200
     scene.clock.now += 30
-    trouble(scene.provider, "rotated")
+    scene.trouble("rotated")
     assert await scene.sign_in(scene.provider.token("new")) == 200
     assert scene.provider.asked == 2
 
