@@ -33,8 +33,8 @@ REGISTERED = WITH_BODY - {"own-credentials"}
 MET_BY: dict[str, frozenset[str]] = {
     **dict.fromkeys(("Gateway.limit", "Gateway.match", "Gateway.authenticate"), EVERYBODY),
     "pipeline.check_head": EVERYBODY,
-    "AppTokens.verify": WITH_TOKEN,
-    "Users.get": WITH_TOKEN | {"plan"},
+    "AppTokens.known": WITH_TOKEN,
+    "Users.get": frozenset({"plan"}),  # with a token, who was seen before is not asked for
     "Keys.find": frozenset({"plan"}),
     "Vault.credentials": REGISTERED,
     "MasterKeys.open": REGISTERED,

@@ -94,7 +94,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     for owner, name in (
         *((Gateway, each) for each in ("identify", "limit", "match", "authenticate", "observe")),
         *((pipeline, "check_head"), (pipeline, "write_answer"), (pipeline, "refuse")),
-        *((AppTokens, "verify"), (AppTokens, "issue"), (GoogleVerifier, "verify")),
+        *((AppTokens, "known"), (AppTokens, "issue"), (GoogleVerifier, "verify")),
         *((Sessions, "begin"), (Sessions, "renew"), (Revocation, "revoke")),
         *((Users, "get"), (Users, "sign_in"), (Keys, "find")),
         *((Vault, "credentials"), (Vault, "verify"), (MasterKeys, "open")),
