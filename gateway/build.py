@@ -20,6 +20,7 @@ from gateway.fields import Period
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.endpoints import Logout, RefreshToken
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.replay import SignedInTokens
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.limits import (
     AnyLimit,
@@ -284,21 +285,20 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
         case "api-key-usage":
             return KeyUsage(Usage(parts.store)).respond
         case "sign-in-google":
-            google = settings.google
-            if parts.google is None:
-                parts.google = GoogleVerifier(
-                    parts.session, google.certificates_url, google.audiences
-                )
-            return GoogleSignIn(parts.google, parts.users, parts.sessions).respond
+            parts.google = parts.google or GoogleVerifier(parts.session, settings.google)
+            return GoogleSignIn(parts.google, parts.users, parts.sessions, _once(parts)).respond
         case "sign-in-apple":
-            apple = settings.apple
-            if parts.apple is None:
-                parts.apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
-            return AppleSignIn(parts.apple, parts.users, parts.sessions).respond
+            parts.apple = parts.apple or AppleVerifier(parts.session, settings.apple)
+            return AppleSignIn(parts.apple, parts.users, parts.sessions, _once(parts)).respond
         case "token-refresh":
             return RefreshToken(parts.sessions).respond
         case "sign-out":
             return Logout(parts.store, parts.revocation, _app_token(parts).claims).respond
+
+
+def _once(parts: Parts) -> SignedInTokens | None:
+    """What keeps a provider's token from signing in twice, where that is asked for."""
+    return SignedInTokens(parts.store) if parts.settings.sign_in.replay == "refuse" else None
 
 
 async def _absent(_exchange: Exchange) -> Answer:

@@ -141,6 +141,9 @@ class Parts:
         self.sockets.sweep(now)
         pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
         self.streams.sweep(connection for pool in pools for connection in pool.active())
+        for verifier in (self.google, self.apple):
+            if verifier is not None:
+                verifier.keys.sweep()
         if self.ledger is not None:
             self.ledger.look(self.under_way())
         self._look_at_store(now)
@@ -149,6 +152,10 @@ class Parts:
         """What has been admitted, and has not ended."""
         for socket in self.sockets:
             yield socket.exchange
+        yield from self.streams_under_way()
+
+    def streams_under_way(self) -> Iterator[Exchange]:
+        """Those of them that a backend answers, or will."""
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             for connection in pool.active():
                 if isinstance(connection.receiver, Relay):
@@ -219,10 +226,10 @@ class Parts:
             parts.sessions = Sessions(self.store, self.users, parts.tokens, settings.app_tokens)
         if settings.cors != before.cors:
             parts.cors = make_cors(settings.cors)
-        if settings.google != before.google:
-            parts.google = None
-        if settings.apple != before.apple:
-            parts.apple = None
+        if self.google is not None and settings.google != before.google:
+            parts.google = self.google.successor(settings.google)
+        if self.apple is not None and settings.apple != before.apple:
+            parts.apple = self.apple.successor(settings.apple)
         if settings.client_ip != before.client_ip:
             parts.addresses = ClientAddresses(settings.client_ip)
             parts.limiters.clear()  # they count by the addresses of before

@@ -4,6 +4,7 @@
 seconds, bytes are bytes. The sentence below a field stands in the JSON Schema too.
 """
 
+from abc import abstractmethod
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -233,11 +234,21 @@ class ProviderSettings(Model):
     audiences: tuple[Text, ...] = ()
     """Ids of the apps there; none: nobody signs in by this provider."""
     nonce: Literal["optional", "required", "hashed"] = "optional"
-    """Of the body, to be found in the token: if it is sent, always, or always as its SHA-256."""
+    """Must a sign-in name its token's nonce? hashed: and the token have the SHA-256 of it?"""
     keys_kept_for: Count = Field(default=86_400, ge=0)
     """Seconds that the provider's keys stay in use past their lifetime while it is away."""
     timeout: Number = Field(default=5, gt=0)
     """Seconds that one fetch of its keys may take."""
+
+    @property
+    def parties(self) -> frozenset[str]:
+        """Whom its tokens may have been issued to."""
+        return frozenset(self.audiences)
+
+    @property
+    @abstractmethod
+    def keys_at(self) -> str:
+        """Where its keys are."""
 
 
 class GoogleSettings(ProviderSettings):
@@ -248,10 +259,22 @@ class GoogleSettings(ProviderSettings):
     hosted_domains: tuple[HostName, ...] = ()
     """Google Workspace domains whose people may sign in; none: everybody."""
 
+    @property
+    def parties(self) -> frozenset[str]:
+        return frozenset(self.authorized_parties or self.audiences)
+
+    @property
+    def keys_at(self) -> str:
+        return self.certificates_url
+
 
 class AppleSettings(ProviderSettings):
     keys_url: Url = "https://appleid.apple.com/auth/keys"
     """Where Apple publishes its signing keys."""
+
+    @property
+    def keys_at(self) -> str:
+        return self.keys_url
 
 
 class SignInSettings(Model):

@@ -107,7 +107,7 @@ def read_token_file(path: Path) -> tuple[TokenKey, ...]:
         raise FileRefused(f"can't be read: {_why(error)}") from None
     if mode & 0o077:
         raise FileRefused(f"is open to others than its owner (mode {mode:04o}); chmod 600 {path}")
-    document = Document.read(path, {})
+    document = Document.read(path, {}, private=True)
     checked = check(document, TokenFile, ())
     keys = () if checked.model is None else checked.model.secrets
     for index, key in enumerate(keys):

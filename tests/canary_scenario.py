@@ -207,6 +207,7 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
+                "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
             }.items()
@@ -218,6 +219,15 @@ class Scenario(Sender):
             assert done.returncode in (1, 2), done
             assert done.stderr, done
             self.said += [done.stdout, done.stderr]
+
+    def bad_token_file(self) -> Path:
+        """Secrets in every place where none can be."""
+        plant = self.canaries.plant
+        path = self.secrets_file.with_name("bad.json")
+        path.touch(0o600)
+        entry = {"id": "a", "secret": plant("filed secret, too short"), plant("no field"): 1}
+        path.write_text(json.dumps({"secrets": [entry, plant("no entry")], plant("no list"): []}))
+        return path
 
     # The steps.
 
@@ -432,6 +442,12 @@ class Scenario(Sender):
             )
             if name == "good":
                 self.issued = self.watch_issued("Google", answer)
+        for name, expected, nonce in (
+            ("another nonce", 401, self.canaries.plant("nonce in a body")),
+            ("nonces", 422, [self.canaries.plant("nonce in a list")]),
+        ):
+            sent = {"id_token": tokens["good"][1], "nonce": nonce}
+            await self.post(name, expected, GOOGLE, json.dumps(sent).encode())
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
         for how in CRASHES:
             await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
@@ -626,10 +642,12 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                     ],
                     "secrets_file": str(secrets_file),
                     "refresh": {},
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
                 },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
+                "sign_in": {"requests": 1000},  # Apple's is tried again and again
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
                 "vault": {"binance_url": binance.base_url},
                 "logging": {"level": "debug"},
@@ -646,6 +664,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )

@@ -126,10 +126,17 @@ async def token_of(redis_url: str, user_id: int) -> str:
         return AppTokens(settings.app_tokens).issue(await context.users.show(user_id))
 
 
-KINDS = ("key", "plan", "lower plan", "tokens", "one token", "all tokens", "vault")
+ENDS_OF_TOKENS: dict[str, tuple[str, ...]] = {
+    "tokens": ("users", "revoke-tokens", "42"),
+    "disable": ("users", "disable", "42"),
+    "unlink": ("users", "unlink", "42", "google"),
+    "delete": ("users", "delete", "42"),
+    "one token": ("tokens", "revoke"),
+    "all tokens": ("tokens", "revoke", "--all"),
+}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "vault", *ENDS_OF_TOKENS])
 def test_when_the_command_returns_no_worker_admits_it(
     gateways: list[GatewayProcess], redis_url: str, kind: str
 ) -> None:
@@ -143,20 +150,14 @@ def test_when_the_command_returns_no_worker_admits_it(
             words = ("plans", "revoke", "--user", "42")
         case "lower plan":
             words = ("plans", "set", "--user", "42", "--plan", "free")
-        case "tokens" | "one token" | "all tokens":
-            token = asyncio.run(token_of(redis_url, 42))
-            refused, ask = 401, asks_with_token(token)
-            match kind:
-                case "tokens":
-                    words = ("users", "revoke-tokens", "42")
-                case "one token":
-                    words, given = ("tokens", "revoke"), token
-                case _:
-                    words = ("tokens", "revoke", "--all")
         case "vault":
             pair = json.dumps({"api_key": "k", "api_secret": "s"})
             gateway.result("vault", "add", EMAIL, given=pair)
             words, ask = ("vault", "remove", EMAIL), asks_with_email(EMAIL)
+        case _:
+            token = asyncio.run(token_of(redis_url, 42))
+            refused, ask, words = 401, asks_with_token(token), ENDS_OF_TOKENS[kind]
+            given = token if kind == "one token" else None
     assert statuses(gateways, ask) == {200}
     told = gateway.result(*words, given=given)
     assert statuses(gateways, ask) == {refused}

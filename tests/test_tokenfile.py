@@ -211,6 +211,7 @@ GOOD = {"id": "a", "secret": SECRET}
         ({"secrets": [GOOD | {"signs_from": "soon"}]}, "secrets[0].signs_from must be a time as"),
         ({"secrets": [GOOD | {"retires_at": 1_800_000_000}]}, "secrets[0].retires_at must be a"),
         ({"secrets": [GOOD | {"retire_at": None}]}, "did you mean 'retires_at'?"),
+        ({"secrets": [GOOD | {f"secret:{SECRET}": None}]}, "unknown field in secrets[0]; "),
     ],
 )
 def test_a_mistake_is_told_with_its_place_and_no_secret(path, content, complaint, monkeypatch):
@@ -225,6 +226,15 @@ def test_a_mistake_is_told_with_its_place_and_no_secret(path, content, complaint
     assert SECRET not in told
     with pytest.raises(ConfigurationError):
         turn(path)
+
+
+def test_a_name_given_twice_is_not_shown(path):
+    path.touch(0o600)
+    path.write_text(f"secrets: [{{secret:{SECRET[:8]}: 1, secret:{SECRET[:8]}: 2}}]")
+    with pytest.raises(ConfigurationError) as raised:
+        read_token_file(path)
+    assert "this was given already in line 1" in str(raised.value.complaints)
+    assert SECRET[:8] not in str(raised.value.complaints)
 
 
 def test_no_secret_is_shown_by_any_of_it(path):

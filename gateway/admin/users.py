@@ -8,6 +8,7 @@ from gateway.admin import arguments as given
 from gateway.admin.arguments import BadArgument, Refused
 from gateway.admin.operation import Context, Operation
 from gateway.identity.removal import Removal
+from gateway.identity.user import own_email_in
 from gateway.identity.users import DeletedUserError, Provider, UserExistsError
 
 
@@ -89,7 +90,8 @@ async def delete_user(
 ) -> dict[str, Any]:
     """The record goes, what leads to it, and the user's keys, which are revoked.
 
-    A Binance key that is registered under the email stays, unless it is to go too.
+    A Binance key that is registered under their email stays, unless it is to go too. An email that
+    nobody vouches for may be somebody else's.
     """
     removal = Removal(context.store, context.users)
     with existing_user():
@@ -97,7 +99,7 @@ async def delete_user(
     keys = [key.id for key in await context.keys.list(id) if key.revoked_at is None]
     for key_id in keys:
         await context.keys.revoke(key_id)
-    email = fields.get("email", "")
+    email = own_email_in(fields) or ""
     is_registered = await context.vault.status(email) is not None
     if is_registered and registered_key:
         await context.vault.remove(email)

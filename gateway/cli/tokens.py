@@ -82,7 +82,8 @@ def rotate(
     """Add a new secret to app_tokens.secrets_file, and have the former one retire.
 
     The new one verifies at once and signs a minute later; the former one verifies until the last
-    token that it signed has expired. Nobody is signed out.
+    token that it signed has expired. Nobody is signed out. A new file belongs to whoever makes it:
+    run this as the gateway's user.
     """
     options = Options(config, routes, output)
     with failures(output):
@@ -185,7 +186,8 @@ def _result(settings: "Settings", rotated: "Rotated", *, told: bool) -> dict[str
 
     new, former, tokens = rotated.new, rotated.former, settings.app_tokens
     signs_from = iso(new.signs_from)
-    to_do = [f"have {tokens.secrets_file} on every other host, reloaded, before {signs_from}"]
+    file = Path(tokens.secrets_file or "").resolve()
+    to_do = [f"have {file} on every other host, reloaded, before {signs_from}"]
     if not told and not settings.reload.watch:
         to_do.insert(0, "reload the gateway: `gateway reload`, or SIGHUP")
     if former is not None and any(key.id == former.id for key in tokens.secrets):

@@ -27,12 +27,14 @@ class MalformedTokenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """What a token says of itself."""
+    """What a token says of itself; `signed` is what its `signature` has to be of."""
 
     algorithm: str
     key_id: str  # "" where none was asked for, and there is none
     type: str  # `typ` as a short media type in lower case; without one, "jwt"
     claims: dict[str, Any]
+    signed: bytes
+    signature: bytes
 
 
 def read(token: str, *, max_length: int, needs_key_id: bool = True) -> UnverifiedToken:
@@ -43,7 +45,6 @@ def read(token: str, *, max_length: int, needs_key_id: bool = True) -> Unverifie
     if parts is None:
         raise MalformedTokenError("not in compact form")
     header = _object(parts[1])
-    _decoded(parts[3])
     if not _REFUSED_PARAMETERS.isdisjoint(header):
         raise MalformedTokenError("a header parameter that is not taken")
     algorithm, key_id = header.get("alg"), header.get("kid")
@@ -53,7 +54,8 @@ def read(token: str, *, max_length: int, needs_key_id: bool = True) -> Unverifie
         raise MalformedTokenError("no key id")
     if not isinstance(algorithm, str):
         raise MalformedTokenError("no algorithm")
-    return UnverifiedToken(algorithm, key_id, _type(header), _object(parts[2]))
+    signature, signed = _decoded(parts[3]), token[: parts.end(2)].encode()
+    return UnverifiedToken(algorithm, key_id, _type(header), _object(parts[2]), signed, signature)
 
 
 def _type(header: dict[str, Any]) -> str:

@@ -42,7 +42,7 @@ if session.digest == ARGV[3] then
   session.idle_ends = NOW + ARGV[9]
 elseif session.previous == ARGV[3] and session.salt == ARGV[5] then
   outcome = 'taken' -- by this very call, whose answer got lost
-elseif session.previous == ARGV[3] and NOW - session.rotated_at < grace then
+elseif grace > 0 and session.previous == ARGV[3] and NOW - session.rotated_at < grace then
   outcome = 'again'
 else
   end_session(sid, session)

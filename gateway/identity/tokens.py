@@ -44,13 +44,16 @@ class Known:
     """A verified token, and what was last made of it.
 
     While `user` is the user's copy and `until` (Unix seconds) has not come, `identity` is who shows
-    it. `name` is what their copy is called, "" while only an email is known.
+    it. `name` is what their copy is called, "" while only an email is known. `era` is that of the
+    settings it was verified by.
     """
 
-    __slots__ = ("claims", "identity", "name", "until", "user")
+    __slots__ = ("claims", "ends", "era", "identity", "name", "until", "user")
 
-    def __init__(self, claims: Claims) -> None:
+    def __init__(self, claims: Claims, era: object) -> None:
         self.claims = claims
+        self.ends = claims.expires_at
+        self.era = era
         self.name = str(claims.user_id) if claims.email is None else ""
         self.user: User | None = None
         self.identity = Identity("")
@@ -71,6 +74,7 @@ class AppTokens:
         self._audience = settings.audience
         self._lifetime_seconds = settings.lifetime
         self._keys = {key.id: key for key in settings.keys if key.secret is not None}
+        self.era = object()
         self._clock = clock
         self._remember = remember
         self._legacy = None if settings.legacy is None else LegacyTokens(settings.legacy)
@@ -111,10 +115,10 @@ class AppTokens:
         digest = blake2b(token.encode()).digest()[:DIGEST_BYTES]
         known = self._verified.get(digest)
         if known is None:
-            known = self._verified[digest] = Known(self._judge(token, now))
+            known = self._verified[digest] = Known(self._judge(token, now), self.era)
             if len(self._verified) > self._remember:
                 self._verified.popitem(last=False)
-        elif known.claims.expires_at <= now:
+        elif known.ends <= now:
             del self._verified[digest]
             raise refused("expired_token")
         else:

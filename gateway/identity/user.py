@@ -43,7 +43,7 @@ class User:
     tokens_valid_after: float | None = None
     disabled_at: str | None = None
     unlinked: str | None = None  # subjects that are not linked again, as in google:1067…
-    links: str | None = field(default=None, repr=False)  # JSON lines
+    links: str | None = field(default=None, repr=False, compare=False)  # JSON lines; not in copies
     revoked_tokens: frozenset[str] = frozenset()  # ids, see `revocation.py`
     # Of all users' tokens, and no part of the record.
     tokens_generation: int = field(default=0, compare=False)
@@ -144,8 +144,8 @@ def account_disabled() -> Forbidden:
     return Forbidden("Account disabled", reason="account_disabled")
 
 
-def parse(user_id: str, fields: Mapping[str, str]) -> User | None:
-    """None: there is no such user, or no more."""
+def parse(user_id: str, fields: Mapping[str, str], *, links: bool = True) -> User | None:
+    """None: there is no such user, or no more. `links`: with what became of them."""
     if not is_id(user_id) or "deleted_at" in fields:
         return None
     return User(
@@ -168,7 +168,7 @@ def parse(user_id: str, fields: Mapping[str, str]) -> User | None:
         tokens_generation=generation_in(fields) or 0,
         disabled_at=fields.get("disabled_at"),
         unlinked=fields.get("unlinked") or None,
-        links=fields.get("links") or None,
+        links=(fields.get("links") or None) if links else None,
     )
 
 
@@ -176,6 +176,11 @@ def generation_in(fields: Mapping[str, str]) -> int | None:
     """None: it can't be read."""
     text = fields.get(GENERATION, "0")
     return int(text) if text.isdecimal() and text.isascii() else None
+
+
+def own_email_in(fields: Mapping[str, str]) -> str | None:
+    """A record's email, normal, if somebody vouches for it."""
+    return normal_email(fields.get("email", "")) if _is_vouched(fields) else None
 
 
 def _is_vouched(fields: Mapping[str, str]) -> bool:

@@ -16,6 +16,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,7 +86,7 @@ class Users:
             store.changes,
             "user",
             self._read_copies,
-            parse,
+            partial(parse, links=False),  # a worker keeps many
             remember=settings.remember,
             stale_for=settings.stale_for,
         )

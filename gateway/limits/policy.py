@@ -11,7 +11,7 @@ The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from gateway.fields import Period
 from gateway.routespec import Per
@@ -61,8 +61,7 @@ class Policy:
         return min(-(-self.window * 1000 // UNITS_A_WINDOW), LONGEST_UNIT_MS)
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What became of one request under one policy.
 
     `remaining` is what is left of the quota as far as this worker knows, never more than there

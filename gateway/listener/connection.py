@@ -82,6 +82,7 @@ class ClientConnection(RequestHandler):
         "peer",
         "requests_left",
         "secure",
+        "shown",
     )
 
     def __init__(self, listener: "Listener", peer: str, **options: Any) -> None:
@@ -97,6 +98,7 @@ class ClientConnection(RequestHandler):
         self.has_begun = False
         self.secure = False
         self.flow: Flow | None = None
+        self.shown: tuple[str, object] | None = None
         self.draining = self.ending = False
         self.requests_left = bounds.requests_per_connection
         self.payload: StreamReader | None = None  # of the request that was begun last

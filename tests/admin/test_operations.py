@@ -299,6 +299,15 @@ async def test_what_became_of_links_is_shown(context):
     ]
 
 
+async def test_who_only_typed_an_email_in_does_not_take_its_registered_key_along(context):
+    await run(context, "users.create", id=42, email="user@example.com")
+    await context.store.client.hset(context.store.key("user", "42"), "email_verified", "0")
+    await run(context, "vault.add", email="user@example.com", api_key="k", api_secret="s")
+    deleted = record(await run(context, "users.delete", id=42, registered_key=True))
+    assert deleted["registered_key"] is None
+    assert await context.vault.status("user@example.com") is not None
+
+
 @pytest.mark.parametrize("also", [False, True])
 async def test_a_deleted_user_takes_their_keys_along_and_the_registered_one_if_told(context, also):
     user_id = await signed_in(context)

@@ -149,6 +149,13 @@ def scope() -> None:
     put(app_token.AppToken, "__init__", without)
 
 
+def put_bearer(bearer: Callable[[Exchange], str]) -> None:
+    def known(self: app_token.AppToken, exchange: Exchange, now: float) -> tokens.Known:
+        return self._tokens.known(bearer(exchange), now)
+
+    put(app_token.AppToken, "_known", known)
+
+
 def first_of_several() -> None:
     def bearer(exchange: Exchange) -> str:
         return next(
@@ -159,18 +166,20 @@ def first_of_several() -> None:
                 if word.count(".") == 2
             ),
             None,
-        ) or genuine_bearer(exchange)
+        ) or genuine_bearer(exchange.headers.getall("Authorization", ()))
 
-    put(app_token, "_bearer", bearer)
+    put_bearer(bearer)
 
 
 def any_place() -> None:
     def bearer(exchange: Exchange) -> str:
         said = " ".join((exchange.target, *exchange.headers.values()))
         found = re.search(r"[\w-]{20,}\.[\w-]{20,}\.[\w-]{20,}", said, re.ASCII)
-        return found[0] if found else genuine_bearer(exchange)
+        if found:
+            return found[0]
+        return genuine_bearer(exchange.headers.getall("Authorization", ()))
 
-    put(app_token, "_bearer", bearer)
+    put_bearer(bearer)
 
 
 def trimmed_keys() -> None:

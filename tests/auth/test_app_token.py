@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from exchanges import exchange
+from exchanges import NoConnection, exchange
 from pydantic import SecretStr
 
 from gateway.auth.app_token import AppToken
@@ -19,6 +19,9 @@ from gateway.tokenfile import TokenKey
 
 NOW = 1_790_000_000.25
 KEY = TokenKey.model_construct(id="k1", secret=SecretStr("a secret of at least 32 bytes, really"))
+OTHER_KEY = TokenKey.model_construct(
+    id="k2", secret=SecretStr("another one of at least 32 bytes!!")
+)
 
 
 class Gateway:
@@ -37,11 +40,15 @@ class Gateway:
         await self.store.client.hset("gw:user:1", mapping=fields)
         self.store.changed("gw:user:1")
 
-    async def admit(self, *sent: str, scope: tuple[str, ...] = (), vip: bool = False) -> Identity:
+    async def admit(
+        self, *sent: str, scope: tuple[str, ...] = (), vip: bool = False, on: Any = None
+    ) -> Identity:
+        """`on` is the connection; None: one of its own."""
         pattern = AppToken(
             self.tokens, self.users, self.plans, frozenset(scope), lambda: self.now, vip=vip
         )
         request = exchange("GET", "/me")
+        request.connection = on or request.connection
         for value in sent:
             request.message = request.message._replace(
                 headers=type(request.headers)(with_field(request.headers, value))
@@ -187,3 +194,31 @@ async def test_what_was_found_for_a_token_holds_until_something_changes(gateway:
     await gateway.store.client.delete("gw:user:1")
     gateway.store.changed("gw:user:1")
     assert (await gateway.refuses(token)).reason == "revoked_token"
+
+
+async def test_on_one_connection_each_token_is_its_own_and_none_outlives_its_end(
+    gateway: Gateway,
+):
+    await gateway.users.create(id=2)
+    one = f"Bearer {await gateway.token()}"
+    two = f"Bearer {gateway.tokens.issue(await gateway.users.show(2), 'trade')}"
+    on = NoConnection()
+    order = [one, one, two, one, two, two]
+    assert [(await gateway.admit(each, on=on)).user_id for each in order] == [1, 1, 2, 1, 2, 2]
+    assert (await gateway.refuses(two, two, on=on)).reason == "repeated_credential"
+    assert (await gateway.refuses(f"{two} ", one, on=on)).reason == "repeated_credential"
+    assert (await gateway.refuses(on=on)).reason == "missing_token"
+    assert (await gateway.refuses(two, on=on, scope=("user",))).reason == "insufficient_scope"
+    assert (await gateway.refuses(two[:-1], on=on)).reason == "invalid_token"
+    await gateway.users.revoke_tokens(2)
+    assert (await gateway.refuses(two, on=on)).reason == "revoked_token"
+    assert (await gateway.admit(one, on=on)).user_id == 1
+    gateway.now += 604_800
+    assert (await gateway.refuses(one, on=on)).reason == "expired_token"
+
+
+async def test_what_came_last_on_a_connection_is_not_believed_by_new_settings(gateway: Gateway):
+    token, on = f"Bearer {await gateway.token()}", NoConnection()
+    assert (await gateway.admit(token, on=on)).user_id == 1
+    gateway.tokens = AppTokens(AppTokenSettings(secrets=(OTHER_KEY,)), clock=lambda: gateway.now)
+    assert (await gateway.refuses(token, on=on)).reason == "invalid_token"

@@ -113,6 +113,13 @@ async def test_the_grace_is_short_and_of_the_last_one_alone(store: Store, case: 
     assert await gateway.refusal(last.access_token) == "revoked_token"
 
 
+async def test_without_a_grace_a_clock_that_is_behind_gives_none(store: Store):
+    here, elsewhere = TokenGateway(store), TokenGateway(store, ahead=-5)
+    first = await here.sign_in()
+    await here.next(first)
+    assert await elsewhere.renewed(first.refresh_token) == REUSED
+
+
 @pytest.mark.parametrize("grace", [0, 10])
 async def test_a_call_whose_answer_got_lost_is_made_again_and_costs_no_session(
     store: Store, grace: int

@@ -69,8 +69,9 @@ async def test_a_first_sign_in_creates_a_user(users: Users, store: Store):
         google_id="sub-1",
         created_at="2026-04-29T12:00:00",
         updated_at="2026-04-29T12:00:00",
-        links=links,
     )
+    assert user.links == links
+    assert (await users.get(1)).links is None, "copies are many"
     assert await store.client.hgetall("gw:user:1") == {
         "id": "1",
         "email": "jane@example.com",

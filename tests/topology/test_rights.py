@@ -5,6 +5,7 @@ as a user who has these alone.
 """
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,10 @@ from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
 from gateway.errors import Unauthenticated
+from gateway.identity.replay import SignedInTokens
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
+from gateway.identity.transfer import UserTransfer
 from gateway.sections import (
     AppTokenSettings,
     LedgerSettings,
@@ -150,10 +153,18 @@ async def use_everything(context: Context) -> None:
     await do("users.enable", id=42)
     await do("users.unlink", id=1, provider="google")
     await do("users.delete", id=2)
+    users = UserTransfer(context.store, context.settings.plans)
+    exported = [line async for line in users.export()]
+    exported += ['{"id": 9, "email": "jane@example.com"}', '{"id": 10, "apple_id": "a-1"}']
+    counts = [tally async for tally in users.take(exported)][-1]
+    assert (counts.same, counts.new, counts.refused) == (3, 1, 1)
     await do("users.revoke-tokens", id=42)
     await do("tokens.revoke", user=42, jti="a-jti")
     await do("tokens.revoke", all=True)
     await use_sessions(context)
+    once = SignedInTokens(context.store)
+    await once.claim("header.payload.signature", time.time() + 60)
+    await once.release("header.payload.signature")
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
     await do("vault.remove", email="jane@example.com")
