@@ -66,7 +66,7 @@ def list_records(
     options = Options(config, routes, output)
     with failures(output):
         try:
-            asyncio.run(_list(read_settings(options), output))
+            asyncio.run(_list(read_settings(options), output), debug=False)
         except BrokenPipeError:  # whoever reads has enough, as `head` has
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(REFUSED) from None
@@ -94,7 +94,7 @@ def import_keys(
         settings = read_settings(options)
         with opened(file) as lines:
             try:
-                result = asyncio.run(_import(settings, lines, overwrite=overwrite))
+                result = asyncio.run(_import(settings, lines, overwrite=overwrite), debug=False)
             except KeyboardInterrupt:
                 raise Failure("interrupted; the same command goes on where it was") from None
         source = "standard input" if file == STANDARD else file
@@ -116,7 +116,7 @@ def rotate(
     options = Options(config, routes, output)
     with failures(output):
         try:
-            result = asyncio.run(_rotate(read_settings(options)))
+            result = asyncio.run(_rotate(read_settings(options)), debug=False)
         except KeyboardInterrupt:
             raise Failure("interrupted; the same command goes on where it was") from None
         complaints = result.pop("complaints")
