@@ -51,9 +51,14 @@ class RequestLine:
         return line[end - 9 : end - 1] == b" HTTP/1."
 
 
+def field_bytes(message: RawRequestMessage) -> int:
+    """Of all names and values in the head of `message`."""
+    return sum([len(name) + len(value) for name, value in message.raw_headers])
+
+
 def least_bytes(message: RawRequestMessage) -> int:
     """How long the head of `message` was at least."""
-    return len(message.path) + sum([len(name) + len(value) for name, value in message.raw_headers])
+    return len(message.path) + field_bytes(message)
 
 
 def has_much_framing(body: StreamReader, received_bytes: int) -> bool:

@@ -22,9 +22,9 @@ from gateway.errors import (
     PayloadTooLarge,
     UpstreamFailed,
 )
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Wakeup
 from gateway.limits import ClientAddresses
-from gateway.proxy.answer import connection_line
+from gateway.proxy.answer import connection_line, own_lines
 from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.headers import (
     NO_LENGTH,
@@ -206,11 +206,12 @@ class Relay:
     def __init__(
         self, exchange: Exchange, upstream: UpstreamConnection, forwarder: Forwarder
     ) -> None:
-        loop = asyncio.get_running_loop()
         self.exchange = exchange
         self._upstream = upstream
         self._forwarder = forwarder
-        self._done: asyncio.Future[None] = loop.create_future()
+        self._done: Wakeup | asyncio.Future[None] = (
+            Wakeup() if exchange.connection.in_lane else asyncio.get_running_loop().create_future()
+        )
         self._pump: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
         self._chunks = False  # the answer goes to the client in chunks
@@ -333,7 +334,7 @@ class Relay:
                 own_cors=self._forwarder.own_cors,
                 chunked=upstream.chunked,
             ),
-            exchange.own_lines,
+            own_lines(exchange),
             framing,
             connection_line(exchange),
             b"\r\n",

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
+from gateway.proxy.answer import own_lines
 from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.forward import Forwarder, Relay
 from gateway.proxy.headers import NO_LENGTH, answer_lines
@@ -122,7 +123,7 @@ class UpgradeRelay(Relay):
         ):
             lines.append(f"{SUBPROTOCOL}: {MARKER}\r\n".encode())
         self._out += (b"HTTP/1.1 101 Switching Protocols\r\n", *lines, _switching(agreed))
-        self._out += (exchange.own_lines, b"\r\n")
+        self._out += (own_lines(exchange), b"\r\n")
         self.flush()
 
     def _ended(self, tunnel: Tunnel) -> None:
