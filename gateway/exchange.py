@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import StreamReader
 from aiohttp.http_parser import RawRequestMessage
-from multidict import CIMultiDictProxy
 
 from gateway.errors import BadRequest, ClientGone, GatewayError, PayloadTooLarge, RequestTimeout
 
@@ -170,11 +169,14 @@ class Exchange:
         "connection",
         "cors_lines",
         "failure",
+        "headers",
         "host",
         "identity",
         "key_id",
         "limits",
         "message",
+        "method",
+        "path",
         "payload",
         "refusal",
         "request_id",
@@ -198,14 +200,17 @@ class Exchange:
         started: float,
     ) -> None:
         self.message = message
+        self.method = message.method
+        self.headers = message.headers
         self.payload = payload
         self.connection = connection
         self.started = started  # monotonic seconds; the loop's clock is too coarse
         # Path and query, as they came (surrogate escapes for bytes beyond ASCII), and for whom.
-        self.target = message.path
-        self.host = message.headers.get("Host", "")
-        if not self.target.startswith("/"):
+        self.target = target = message.path
+        self.host: str = message.headers.get("Host", "")
+        if target[:1] != "/":
             self._take_absolute_form()
+        self.path = self.target.partition("?")[0]  # not decoded
         self.client_ip = ""
         self.request_id = ""
         self.trace: Trace | None = None  # None: the request is not traced
@@ -231,19 +236,6 @@ class Exchange:
         self.failure: GatewayError | None = None
         self.upstream_seconds: float | None = None
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def method(self) -> str:
-        return self.message.method
-
-    @property
-    def path(self) -> str:
-        """The target without its query, as it came: not decoded."""
-        return self.target.partition("?")[0]
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        return self.message.headers
 
     @property
     def gone(self) -> bool:

@@ -152,14 +152,16 @@ class Gateway:
         """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
         self.identify(exchange)
         try:
-            check_network(exchange, self._access)
+            if self._access is not None:
+                check_network(exchange, self._access)
             if self._limits and exchange.path not in self._exempt:
                 await self.limit(exchange, self._limits)
             if malformed is not None:
                 raise malformed
             check_head(exchange)
             route = self.match(exchange)
-            check_network(exchange, route.access)
+            if route.access is not None:
+                check_network(exchange, route.access)
             if route.needs_store and not self._store.takes_writes:
                 raise StoreUnavailable
             if route.limits:
@@ -270,9 +272,9 @@ class Gateway:
             self._tracer.finish(exchange, exchange.trace, seconds)
 
 
-def check_network(exchange: Exchange, access: AccessList | None) -> None:
+def check_network(exchange: Exchange, access: AccessList) -> None:
     """Refuse an address that the lists of networks don't let in."""
-    if access is not None and not access.admits(exchange.client_ip):
+    if not access.admits(exchange.client_ip):
         raise Forbidden("Forbidden", reason="network_denied")
 
 

@@ -13,7 +13,7 @@ Rules:
 """
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task
+from asyncio.tasks import _enter_task, _leave_task, current_task
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from time import monotonic
@@ -182,7 +182,12 @@ class ServingConnection(RequestHandler):
         waiter, messages = self._waiter, self._messages
         if not messages or waiter is None or waiter.done():
             return
-        if self._uses_lane and len(messages) == 1 and is_simple(*messages[0]):
+        if (
+            self._uses_lane
+            and len(messages) == 1
+            and is_simple(*messages[0])
+            and current_task(self._loop) is None
+        ):
             self._waiter, self._resting, self.in_lane = None, waiter, True
             self._run = self._serve(*messages.popleft())
             if self._context is None:
@@ -221,7 +226,7 @@ class ServingConnection(RequestHandler):
 
     def _woken(self, *, well: bool) -> None:
         """What was waited for is there. What has failed may be tried again, and take its time."""
-        if well and self._task_handler is not None:
+        if well and self._task_handler is not None and current_task(self._loop) is None:
             self._go_on()
         else:
             self._give_to_task(None)
