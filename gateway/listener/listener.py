@@ -30,10 +30,7 @@ class Listener(web.Server):
         settings: Settings,
         addresses: ClientAddresses,
         tls: ServerTls | None = None,
-        *,
-        uses_lane: bool = True,
     ) -> None:
-        """`uses_lane`: whole, simple requests are served within the call that brings them."""
         super().__init__(None)  # type: ignore[arg-type]  # connections call the gateway themselves
         self.census = Census(settings.bounds, addresses, self._count_refused)
         proxies = settings.listen.proxy_protocol
@@ -41,7 +38,7 @@ class Listener(web.Server):
         self._plain = tls is None and proxies is None
         self.entering: set[Entrance] = set()
         self._retires = False
-        self.uses_lane = uses_lane
+        self.uses_lane = settings.listen.lane
         self.use(gateway, settings.bounds, addresses, tls)
 
     def use(
