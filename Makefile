@@ -11,11 +11,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate --no-header
+BENCH := PYTHONPATH=benchmarks $(BIN)/python
+CADDY := $(VENV)/caddy/bin/caddy
+TRAEFIK := $(VENV)/traefik/bin/traefik
+PY_SPY := $(VENV)/py-spy/bin/py-spy
 # The base64 of 32 zeros: a vault key in form, and nobody's.
 ANY_KEY := AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-check bench bench-limits test conformance fuzz lint format lock clean
+.PHONY: help install demo demo-check bench bench-limits cost profile test conformance fuzz lint format lock clean
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1	\2/p' Makefile | expand -t 20
@@ -37,11 +41,29 @@ demo-check: install ## run the demo's curl lines, print a table, exit 0 or 1
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl
 	$(BIN)/gateway demo --check
 
-bench: install ## forwarding throughput beside nginx; two cores, about a minute
+bench: install ## the gateway beside six others, all cases; a quarter of an hour; ARGS="--only public"
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
 	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
 	@command -v wrk >/dev/null || sh tests/tools/install.sh wrk
-	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+	@command -v haproxy >/dev/null || sh tests/tools/install.sh haproxy || echo "No HAProxy, then."
+	@test -x $(CADDY) || $(PIP) install --require-hashes --target $(VENV)/caddy \
+	-r tests/conformance/caddy.txt || echo "No Caddy, then."
+	@test -x $(TRAEFIK) || $(PIP) install --require-hashes --target $(VENV)/traefik \
+	-r benchmarks/traefik.txt || echo "No Traefik, then."
+	@CADDY=$(CADDY) TRAEFIK=$(TRAEFIK) $(BENCH) -m bench $(ARGS)
+
+profile: install ## a flame graph of a worker under load, build/profile.svg; ARGS="--of 'plan key'"
+	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
+	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
+	@command -v wrk >/dev/null || sh tests/tools/install.sh wrk
+	@test -x $(PY_SPY) || $(PIP) install --require-hashes --target $(VENV)/py-spy \
+	-r benchmarks/py-spy.txt
+	@PY_SPY=$(PY_SPY) $(BENCH) -m bench.profile $(ARGS)
+
+cost: install ## instructions a request takes; exits 1 if more than accepted (ARGS=--accept does)
+	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
+	@command -v valgrind >/dev/null || sh tests/tools/install.sh valgrind
+	@$(BENCH) -m bench.cost $(ARGS)
 
 bench-limits: install ## what the limits cost, in speed and in Redis; two cores, about two minutes
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
@@ -57,9 +79,9 @@ test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" g
 conformance: install ## the conformance rows through nginx, HAProxy and Caddy too; writes RESULTS.md
 	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
 	@command -v haproxy >/dev/null || sh tests/tools/install.sh haproxy
-	@test -x $(VENV)/caddy/bin/caddy || $(PIP) install --require-hashes --target $(VENV)/caddy \
+	@test -x $(CADDY) || $(PIP) install --require-hashes --target $(VENV)/caddy \
 	-r tests/conformance/caddy.txt
-	CADDY=$(VENV)/caddy/bin/caddy PYTHONPATH=.:tests $(BIN)/python tests/conformance/compare.py
+	CADDY=$(CADDY) PYTHONPATH=.:tests $(BIN)/python tests/conformance/compare.py
 
 fuzz: install ## look for heads that break a rule, for FUZZ_SECONDS in all; exits 1 on a finding
 	@$(PIP) install --require-hashes -r requirements-fuzz.txt

@@ -10,12 +10,10 @@ the backend and Redis share the other core. Everything listens on 127.0.0.1, and
 import argparse
 import asyncio
 import contextlib
-import os
 import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -23,16 +21,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import redis
-from throughput import (
-    BODY_BYTES,
-    CONNECTIONS,
-    LOAD_CORE,
-    NGINX,
-    PROXY_CORE,
-    free_port,
-    process,
-    wait_for,
-)
+from bench.load import CONNECTIONS
+from bench.machine import LOAD_CORE, PROXY_CORE, cpu_seconds, free_port, process, wait_for
+from bench.servers import BODY_BYTES, folder_with_answer, nginx_server, redis_server
 
 from gateway.sections import LedgerSettings, StoreSettings
 from gateway.store.keys import new_key
@@ -55,11 +46,6 @@ ledger: {{enabled: {enabled}}}
 KEYS = 100
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def worker_of(log: Path) -> int:
     found = re.search(r"worker 0 \(pid (\d+)\) is ready", log.read_text())
     assert found is not None
@@ -79,14 +65,12 @@ def load(url: str, script: Path, seconds: int) -> int:
     return int(found[1])
 
 
-def arrange(port: int, keys: list[str]) -> redis.Redis:
+def arrange(client: redis.Redis, keys: list[str]) -> None:
     """User 42 with a plan and all keys, as billing writes them."""
-    client = redis.Redis(port=port, decode_responses=True)
     client.hset("gw:user:42", mapping={"id": 42, "plan": "standard"})
     for number, key in enumerate(keys):
         digest = sha256(key.encode()).hexdigest()
         client.hset(f"gw:key:{digest}", mapping={"id": f"k_{number}", "user_id": 42})
-    return client
 
 
 @contextlib.contextmanager
@@ -108,16 +92,6 @@ def gateway(folder: Path, name: str, ports: dict[str, int]) -> Iterator[str]:
 
 def measure(folder: Path, rounds: int, seconds: int) -> None:
     ports = {"redis": free_port(), "backend": free_port()}
-    configuration = folder / "backend.conf"
-    configuration.write_text(
-        NGINX.format(
-            folder=folder,
-            name="backend",
-            port=ports["backend"],
-            backend=ports["backend"],
-            location="",
-        )
-    )
     keys = [new_key() for _ in range(KEYS)]
     script = folder / "keys.lua"
     listed = ", ".join(f'"{key}"' for key in keys)
@@ -128,23 +102,22 @@ def measure(folder: Path, rounds: int, seconds: int) -> None:
         '  return wrk.format("GET", nil, {["X-Primit-API-Key"] = keys[turn]})\n'
         "end\n"
     )
-    redis_server = ["redis-server", "--port", str(ports["redis"]), "--bind", "127.0.0.1"]
     with (
-        process(LOAD_CORE, *redis_server, "--save", "", log=folder / "redis.log"),
-        process(LOAD_CORE, "nginx", "-c", str(configuration), log=folder / "b.out"),
+        redis_server(folder, ports["redis"]) as client,
+        nginx_server(folder, "backend", ports["backend"]),
         gateway(folder, "without", ports) as without,
         gateway(folder, "with", ports) as counting,
     ):
-        client = arrange(ports["redis"], keys)
+        arrange(client, keys)
         urls = {"without": without, "with": counting}
         spent: dict[str, list[float]] = {name: [] for name in urls}
         answered = {name: load(url, script, 1) for name, url in urls.items()}
         for _ in range(rounds):
             for name, url in urls.items():
                 pid = worker_of(folder / f"{name}.out")
-                before = cpu_seconds(pid)
+                before = cpu_seconds([pid])
                 requests = load(url, script, seconds)
-                spent[name].append((cpu_seconds(pid) - before) / requests * 1e6)
+                spent[name].append((cpu_seconds([pid]) - before) / requests * 1e6)
                 answered[name] += requests
         time.sleep(2)  # two flushes and more
         counted = sum(int(client.hget(name, "requests") or 0) for name in client.keys("gw:used:*"))
@@ -194,11 +167,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "www").mkdir()
-        (folder / "www" / "klines").write_bytes(b"x" * BODY_BYTES)
+    with folder_with_answer() as folder:
         measure(folder, options.rounds, options.seconds)
 
 

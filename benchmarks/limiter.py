@@ -16,7 +16,8 @@ from itertools import cycle
 from pathlib import Path
 
 import uvloop
-from throughput import free_port, redis_server
+from bench.machine import free_port
+from bench.servers import redis_server
 
 from gateway.limits import ClientAddresses, Limiter, Policy, courier, limiter, ratelimit
 from gateway.limits.local import LocalWindows

@@ -19,13 +19,12 @@ ended by its process id.
 
 import argparse
 import asyncio
-import os
 import re
 import statistics
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,19 +33,11 @@ import redis
 
 sys.path.append(str(Path(__file__).parents[1] / "tests/limits"))
 
+from bench.gateways import Proxy
+from bench.load import CONNECTIONS, HttpLoad, addresses_file
+from bench.machine import PROXY_CORE, cpu_seconds, free_port, process, require, wait_for
+from bench.servers import BODY_BYTES, folder_with_answer, nginx_server, redis_server
 from limits_clock import CLOCK, Clock, landed
-from throughput import (
-    BODY_BYTES,
-    CONNECTIONS,
-    folder_with_answer,
-    free_port,
-    nginx_server,
-    redis_server,
-    require_programs,
-    serving,
-    wait_for,
-    wrk,
-)
 
 from gateway.limits import Limiter, Policy, courier
 from gateway.sections import StoreSettings
@@ -61,20 +52,6 @@ DEGRADED = re.compile(
 STEP_MS = 50  # how often busy workers give back what they have reserved
 PATIENCE_SECONDS = 10.0
 OTHER_KEYS = 1  # the layout's version
-ADDRESSES = """
-local requests, at = {}, 0
-function init()
-  for n = 0, COUNT - 1 do
-    local address = string.format("10.%d.%d.%d", n / 65536, n / 256 % 256, n % 256)
-    requests[n + 1] = wrk.format("GET", nil, {["X-Forwarded-For"] = address})
-  end
-end
-function request()
-  at = at % COUNT + 1
-  return requests[at]
-end
-"""
-
 
 HEADING = (
     "     requests a second  {:>7} {:>7}   median of the ratios          CPU µs each   Redis, "
@@ -89,12 +66,10 @@ class Stage:
     admin_ports: dict[str, int]
     workers: dict[str, int]  # their process ids
 
-    def ask(self, gateway: str, addresses: int, seconds: int) -> tuple[int, int, float]:
-        """As `wrk`, from so many addresses in turn."""
-        script = self.folder / "addresses.lua"
-        script.write_text(ADDRESSES.replace("COUNT", str(addresses)))
-        url = f"http://127.0.0.1:{self.ports[gateway]}/klines"
-        return wrk(url, seconds, "-s", str(script))
+    def load(self, addresses: int, status: int = 200) -> HttpLoad:
+        """From so many addresses in turn."""
+        turns = (("X-Forwarded-For", addresses_file(self.folder, addresses)),)
+        return HttpLoad("/klines", status, turns=turns, warm_requests=SHIPPED.requests + 1)
 
     def degraded(self, gateway: str) -> int:
         """Decisions without Redis, as the metrics have it, which may be a second old."""
@@ -135,9 +110,19 @@ class Spent:
         return f"{asked}{taken}; {self.degraded / self.requests:.1%} decided without it"
 
 
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def serving(folder: Path, name: str, config: str, backend: int) -> AbstractContextManager[int]:
+    """A gateway with these settings, and one public route to the port `backend`."""
+    (folder / "routes.yaml").write_text(
+        f"""
+version: 1
+upstreams: {{backend: {{targets: ["http://127.0.0.1:{backend}"]}}}}
+routes: [{{name: klines, path: "/{{rest...}}", auth: public, upstream: backend}}]
+"""
+    )
+    (folder / f"{name}.yaml").write_text(config)
+    serve = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / f"{name}.yaml")]
+    serve += ["--routes", str(folder / "routes.yaml")]
+    return process(PROXY_CORE, *serve, log=folder / f"{name}.log")
 
 
 def worker_of(pid: int) -> int:
@@ -149,11 +134,12 @@ def measured(
     stage: Stage, gateway: str, addresses: int, seconds: int, *, refusals: bool
 ) -> tuple[int, float, float]:
     """How many requests, all admitted or all refused; how many a second; CPU seconds of each."""
-    before = cpu_seconds(stage.workers[gateway])
-    requests, failed, rate = stage.ask(gateway, addresses, seconds)
-    if failed != (requests if refusals else 0):
-        raise SystemExit(f"{gateway}: {failed} of {requests} were no 200")
-    return requests, rate, (cpu_seconds(stage.workers[gateway]) - before) / requests
+    worker = [stage.workers[gateway]]
+    before = cpu_seconds(worker)
+    load = stage.load(addresses, 429 if refusals else 200)
+    found = load.run(Proxy(stage.ports[gateway], ()), stage.folder, seconds)
+    requests, rate = found["requests"], found["requests"] / found["microseconds"] * 1e6
+    return requests, rate, (cpu_seconds(worker) - before) / requests
 
 
 def compare(
@@ -292,7 +278,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
     options = parser.parse_args()
-    require_programs()
+    require("nginx", "wrk", "redis-server", "taskset")
     with folder_with_answer() as folder:
         sys.exit(not measure(folder, options))
 
@@ -320,7 +306,8 @@ rate_limit: {limit}
             arbiter = stack.enter_context(serving(folder, name, config, backend))
             wait_for(f"http://127.0.0.1:{stage.ports[name]}/health")
             stage.workers[name] = worker_of(arbiter)
-            stage.ask(name, 1, 1)  # which blocks its address where the limit is the shipped one
+            # Which blocks its address where the limit is the shipped one.
+            stage.load(1).warm_up(Proxy(stage.ports[name], ()), folder)
         met = speeds(stage, client, options)
         return asyncio.run(memory(f"redis://127.0.0.1:{redis_port}/1")) and met
 

@@ -22,11 +22,11 @@ import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-from throughput import BODY_BYTES, LOAD_CORE, NGINX, PROXY_CORE, free_port, process, wait_for
+from bench.machine import LOAD_CORE, PROXY_CORE, free_port, process, wait_for
+from bench.servers import BODY_BYTES, folder_with_answer, nginx_server, redis_server
 
 CONNECTIONS = 16  # of normal traffic
 DRIP_SECONDS = 1.0
@@ -105,10 +105,6 @@ def slow_clients(port: int, clients: int, log: Path):  # type: ignore[no-untyped
 
 def measure(folder: Path, rounds: int, seconds: int, clients: int) -> None:
     backend, redis, gateway, admin = (free_port() for _ in range(4))
-    text = NGINX.format(
-        folder=folder, name="backend", port=backend, backend=backend, location=HOLDS
-    )
-    (folder / "backend.conf").write_text(text)
     (folder / "routes.yaml").write_text(
         f"""
 version: 1
@@ -126,11 +122,10 @@ rate_limit: {{requests: 1000000000}}
     )
     serve = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "gateway.yaml")]
     serve += ["--routes", str(folder / "routes.yaml")]
-    redis_server = ["redis-server", "--port", str(redis), "--bind", "127.0.0.1", "--save", ""]
     found: dict[str, list[tuple[float, float]]] = {case: [] for case in CASES}
     with (
-        process(LOAD_CORE, *redis_server, log=folder / "redis.log"),
-        process(LOAD_CORE, "nginx", "-c", str(folder / "backend.conf"), log=folder / "b.out"),
+        redis_server(folder, redis),
+        nginx_server(folder, "backend", backend, HOLDS),
         process(PROXY_CORE, *serve, log=folder / "gateway.out"),
     ):
         url = f"http://127.0.0.1:{gateway}/klines"
@@ -169,11 +164,7 @@ def main() -> None:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(drip(options.drip, options.clients))
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "www").mkdir()
-        (folder / "www" / "klines").write_bytes(b"x" * BODY_BYTES)
+    with folder_with_answer() as folder:
         measure(folder, options.rounds, options.seconds, options.clients)
 
 

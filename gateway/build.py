@@ -18,7 +18,9 @@ from gateway.errors import NotFound
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.fields import Period
 from gateway.identity.apple import AppleVerifier
+from gateway.identity.endpoints import Logout, RefreshToken
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.replay import SignedInTokens
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.limits import (
     AnyLimit,
@@ -175,14 +177,16 @@ def _by_pattern(parts: Parts, spec: RouteSpec) -> Authenticator:
             return BodyCredentials(spec.max_body)
         case "registered_key":
             assert spec.max_body is not None
-            owner = _app_token(parts, spec) if spec.owner == "app_token" else None
+            owner = None
+            if spec.owner == "app_token":
+                owner = _app_token(parts, spec.scope, vip=spec.vip)
             return RegisteredKey(parts.vault, spec.max_body, inject=spec.inject, owner=owner)
         case "app_token":
-            return _app_token(parts, spec)
+            return _app_token(parts, spec.scope, vip=spec.vip)
 
 
-def _app_token(parts: Parts, spec: RouteSpec) -> AppToken:
-    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(spec.scope))
+def _app_token(parts: Parts, scope: tuple[str, ...] = (), *, vip: bool = False) -> AppToken:
+    return AppToken(parts.tokens, parts.users, parts.plans, frozenset(scope), vip=vip)
 
 
 def _limits(parts: Parts, spec: RouteSpec, by: tuple[Per, ...]) -> Iterator[AnyLimit]:
@@ -239,13 +243,12 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     is_on = endpoint.is_on(settings)
     name, pattern = (endpoint.name, endpoint.auth) if is_on else (UNMATCHED, NO_PATTERN)
     limits: tuple[Limit, ...] = ()
-    if is_on and endpoint.has_limit:
-        policy = Policy(name, settings.vault.requests, settings.vault.window, 0)
-        limits = (Limit(parts.limiter_of(policy), by_address(parts.addresses)),)
+    if is_on and (limit := endpoint.limit(settings)) is not None:
+        limits = (Limit(parts.limiter_of(Policy(*limit)), by_address(parts.addresses)),)
     return Route(
         name=name,
         pattern=pattern,
-        authenticator=_holder(parts) if is_on and endpoint.auth == "plan_key" else Public(),
+        authenticator=_holder(parts, endpoint) if is_on else Public(),
         respond=_responder(parts, endpoint.name) if is_on else _absent,
         metrics=parts.metrics.for_route(name, pattern, None),
         allow=", ".join(sorted(endpoint.claims.served or ())),
@@ -255,9 +258,17 @@ def _own(parts: Parts, endpoint: OwnEndpoint) -> Route:
     )
 
 
-def _holder(parts: Parts) -> PlanKey:
-    """Whoever has a valid key, with whatever plan."""
-    return PlanKey(parts.keys, parts.users, parts.plans, None)
+def _holder(parts: Parts, endpoint: OwnEndpoint) -> Authenticator:
+    """Whoever has a valid key, with whatever plan, or a valid token; what is in a body is judged
+    by the endpoint.
+    """
+    match endpoint.asks_for:
+        case "key":
+            return PlanKey(parts.keys, parts.users, parts.plans, None)
+        case "token":
+            return _app_token(parts)
+        case None:
+            return Public()
 
 
 def _responder(parts: Parts, name: OwnName) -> Responder:
@@ -274,17 +285,20 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
         case "api-key-usage":
             return KeyUsage(Usage(parts.store)).respond
         case "sign-in-google":
-            google = settings.google
-            if parts.google is None:
-                parts.google = GoogleVerifier(
-                    parts.session, google.certificates_url, google.audiences
-                )
-            return GoogleSignIn(parts.google, parts.users, parts.tokens).respond
+            parts.google = parts.google or GoogleVerifier(parts.session, settings.google)
+            return GoogleSignIn(parts.google, parts.users, parts.sessions, _once(parts)).respond
         case "sign-in-apple":
-            apple = settings.apple
-            if parts.apple is None:
-                parts.apple = AppleVerifier(parts.session, apple.keys_url, apple.audiences)
-            return AppleSignIn(parts.apple, parts.users, parts.tokens).respond
+            parts.apple = parts.apple or AppleVerifier(parts.session, settings.apple)
+            return AppleSignIn(parts.apple, parts.users, parts.sessions, _once(parts)).respond
+        case "token-refresh":
+            return RefreshToken(parts.sessions).respond
+        case "sign-out":
+            return Logout(parts.store, parts.revocation, _app_token(parts).claims).respond
+
+
+def _once(parts: Parts) -> SignedInTokens | None:
+    """What keeps a provider's token from signing in twice, where that is asked for."""
+    return SignedInTokens(parts.store) if parts.settings.sign_in.replay == "refuse" else None
 
 
 async def _absent(_exchange: Exchange) -> Answer:

@@ -95,7 +95,8 @@ def check(
             owner = f" in {subject(loc[:-1])}" if subject(loc[:-1]) else ""
             hint = did_you_mean(str(loc[-1]), _fields_at(model, loc[:-1]))
             place = document.name_place((*at, *loc))
-            document.complain_at(place, f"unknown field '{loc[-1]}'{owner}{hint}")
+            name = "" if document.private else f" '{loc[-1]}'"
+            document.complain_at(place, f"unknown field{name}{owner}{hint}")
         else:
             text = _phrase(document, (*at, *loc), problem)
             is_name = "[key]" in problem["loc"]

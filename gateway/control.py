@@ -3,8 +3,9 @@
 Rules: a message is one datagram, a kind and its fields as JSON. Nobody ever waits to send one. A
 worker keeps what the arbiter has no room for (the system holds some ten datagrams), and says it
 later; a worker that does not read is found by its silence. A configuration
-may be larger than a datagram: it lies in a file without a name, and its descriptor goes along.
-Secrets are in that file alone, and it is gone with the last process that has it open.
+may be larger than a datagram: it lies in a file without a name (in memory, on Linux), and its
+descriptor goes along. Secrets are in that file alone, and it is gone with the last process that has
+it open.
 """
 
 import contextlib
@@ -13,11 +14,12 @@ import mmap
 import os
 import pickle
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from gateway.routefile import RouteFile
 from gateway.settings import Settings
@@ -138,10 +140,17 @@ class Control:
 @contextlib.contextmanager
 def written(configuration: Configuration) -> Iterator[int]:
     """A descriptor of a file that holds `configuration`, to be sent along."""
-    with tempfile.TemporaryFile() as file:
+    with unnamed() as file:
         pickle.dump(configuration, file)
         file.flush()
         yield file.fileno()
+
+
+def unnamed() -> BinaryIO:
+    """In memory, where the system can: no secret comes to a disk."""
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("configuration"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def read(descriptor: int) -> Configuration:

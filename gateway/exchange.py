@@ -127,6 +127,7 @@ class ClientConnection(Protocol):
     """What an exchange needs of the client's connection (`listener.py` has the real one)."""
 
     transport: asyncio.Transport | None
+    shown: tuple[str, object] | None  # the credential of its last request, and what came of it
     peer: str
     secure: bool
     draining: bool  # the next answer says that it is the last

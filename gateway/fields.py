@@ -8,6 +8,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -306,6 +307,21 @@ def _byte_count(value: Any) -> Any:
     return int(match[1]) * UNITS[match[2]]
 
 
+def _scope_word(value: str) -> str:
+    """RFC 6749 §3.3: scope-token."""
+    if not re.fullmatch(r"[!#-\[\]-~]+", value):
+        raise ValueError("must be one word of visible ASCII characters, without quotes")
+    return value
+
+
+def _moment(value: Any) -> float:
+    try:
+        moment = datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a time as in 2027-01-01T12:00:00 (UTC), in quotes") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
 def _window(value: Any) -> Any:
     seconds = isinstance(value, int) and not isinstance(value, bool)
     if value in ("day", "month") or (seconds and 1 <= value <= LONGEST_WINDOW_SECONDS):
@@ -318,6 +334,7 @@ Count = Annotated[int, Strict()]
 Flag = Annotated[bool, Strict()]
 Period = Literal["day", "month"]  # of the calendar, in UTC
 Window = Annotated[int | Period, PlainValidator(_window, json_schema_input_type=int | Period)]
+Moment = Annotated[float, PlainValidator(_moment, json_schema_input_type=str)]  # Unix seconds
 Port = Annotated[int, Strict(), Field(ge=0, le=65535)]
 ByteCount = Annotated[
     int,
@@ -328,6 +345,7 @@ ByteCount = Annotated[
 Text = Annotated[str, AfterValidator(_text)]
 Name = Annotated[str, AfterValidator(_name)]
 PlanName = Annotated[str, AfterValidator(_plan)]
+ScopeWord = Annotated[str, AfterValidator(_scope_word)]
 HostName = Annotated[str, AfterValidator(_host)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 SettableHeader = Annotated[str, AfterValidator(_settable)]

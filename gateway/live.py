@@ -11,6 +11,7 @@ import gc
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from time import monotonic, time
+from typing import Any
 
 from gateway.build import build_gateway
 from gateway.control import Configuration
@@ -127,10 +128,12 @@ class LiveGateway:
         self._leaving.append(Leaving(gone, monotonic(), ends))
         self.parts.sockets.use(self.parts.settings.sockets, self.parts.addresses.bucket)
 
-        def keep(route: Route) -> Route | None:
+        def keep(route: Any) -> Route | None:
             new = routes.get(route.name)
             return new if new is route or route.name not in gone else None
 
+        for exchange in before.streams_under_way():  # they are asked by what is in use, too
+            exchange.route = keep(exchange.route) or exchange.route
         self.parts.sockets.end_routes(keep, ends)
         await before.retire(self.parts, ends)
 

@@ -18,6 +18,8 @@ from gateway.errors import ConfigurationError
 from gateway.exchange import Exchange
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.revocation import Revocation
+from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
 from gateway.limits import ClientAddresses, Courier, Limiter, Policy, Slots
@@ -57,6 +59,8 @@ class Parts:
     plans: Plans
     vault: Vault
     tokens: AppTokens
+    sessions: Sessions
+    revocation: Revocation
     addresses: ClientAddresses
     courier: Courier  # of all limiters, of all configurations
     limiter: Limiter
@@ -137,6 +141,9 @@ class Parts:
         self.sockets.sweep(now)
         pools = (*self.pools.values(), *(pool for pool, _ in self.leaving))
         self.streams.sweep(connection for pool in pools for connection in pool.active())
+        for verifier in (self.google, self.apple):
+            if verifier is not None:
+                verifier.keys.sweep()
         if self.ledger is not None:
             self.ledger.look(self.under_way())
         self._look_at_store(now)
@@ -145,6 +152,10 @@ class Parts:
         """What has been admitted, and has not ended."""
         for socket in self.sockets:
             yield socket.exchange
+        yield from self.streams_under_way()
+
+    def streams_under_way(self) -> Iterator[Exchange]:
+        """Those of them that a backend answers, or will."""
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             for connection in pool.active():
                 if isinstance(connection.receiver, Relay):
@@ -209,14 +220,16 @@ class Parts:
             parts.plans = Plans(self.users, settings.plans)
         if settings.vault != before.vault:
             parts.vault = _vault(self.store, self.session, settings)
-        if settings.app_tokens != before.app_tokens:
+        # What is remembered of tokens names plans.
+        if (settings.app_tokens, settings.plans) != (before.app_tokens, before.plans):
             parts.tokens = AppTokens(settings.app_tokens)
+            parts.sessions = Sessions(self.store, self.users, parts.tokens, settings.app_tokens)
         if settings.cors != before.cors:
             parts.cors = make_cors(settings.cors)
-        if settings.google != before.google:
-            parts.google = None
-        if settings.apple != before.apple:
-            parts.apple = None
+        if self.google is not None and settings.google != before.google:
+            parts.google = self.google.successor(settings.google)
+        if self.apple is not None and settings.apple != before.apple:
+            parts.apple = self.apple.successor(settings.apple)
         if settings.client_ip != before.client_ip:
             parts.addresses = ClientAddresses(settings.client_ip)
             parts.limiters.clear()  # they count by the addresses of before
@@ -281,6 +294,7 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         courier=courier,
     )
     keys = Keys(store, settings.keys, users)
+    tokens = AppTokens(settings.app_tokens)
     parts = Parts(
         settings=settings,
         store=store,
@@ -289,7 +303,9 @@ async def open_parts(settings: Settings, metrics: Metrics, worker: str | None = 
         users=users,
         plans=Plans(users, settings.plans),
         vault=_vault(store, session, settings),
-        tokens=AppTokens(settings.app_tokens),
+        tokens=tokens,
+        sessions=Sessions(store, users, tokens, settings.app_tokens),
+        revocation=Revocation(store),
         addresses=addresses,
         courier=courier,
         limiter=limiter,
@@ -347,6 +363,7 @@ RELOAD: dict[str, Reload] = {
     "app_tokens": Reload.LIVE,
     "google": Reload.LIVE,
     "apple": Reload.LIVE,
+    "sign_in": Reload.LIVE,
     "vault": Reload.LIVE,
     "cors": Reload.LIVE,
     "bounds": Reload.LIVE,

@@ -103,8 +103,9 @@ def _check_auth(draft: Draft, complain: Complain) -> None:
         for field, given in (("inject", spec.inject), ("owner", spec.owner is not None)):
             if given and draft.sound(field):
                 complain(field, f"is for auth: registered_key alone, not {spec.auth}; leave it out")
-    if draft.sound("scope", "owner") and spec.scope and not spec.takes_app_token:
-        complain("scope", "needs an app token: auth: app_token, or owner: app_token")
+    for field, given in (("scope", bool(spec.scope)), ("vip", spec.vip)):
+        if given and draft.sound(field, "owner") and not spec.takes_app_token:
+            complain(field, "needs an app token: auth: app_token, or owner: app_token")
     for field in _upgrades(spec):
         if draft.sound(field) and spec.auth in BODY_PATTERNS:
             complain(field, f"can't go with {spec.auth}: an upgrade has no body to read")

@@ -22,10 +22,11 @@ from gateway.routespec import (
     label,
     own_endpoints,
 )
-from gateway.sections import TokenKey, VaultKey
+from gateway.sections import VaultKey
 from gateway.settings import Settings, load_settings
+from gateway.tokenfile import TokenKey
 from gateway.upstreamspec import UpstreamFields, UpstreamSpec
-from gateway.yamlfile import Document, Loc, Place
+from gateway.yamlfile import Document, Loc, Place, dotted
 
 __all__ = [
     "OWN_ENDPOINTS",
@@ -114,7 +115,7 @@ def missing_secrets(settings: Settings, route_file: RouteFile) -> list[str]:
     vault_user = f"route '{vault}'" if vault else None
     complaints: list[str] = []
     needs: list[tuple[tuple[str, str], Sequence[TokenKey | VaultKey], str | None]] = [
-        (("app_tokens", "secrets"), settings.app_tokens.secrets, token_user),
+        (("app_tokens", "secrets"), settings.app_tokens.keys, token_user),
         (("vault", "encryption_keys"), settings.vault.encryption_keys, vault_user),
     ]
     for loc, keys, user in needs:
@@ -129,6 +130,13 @@ def missing_secrets(settings: Settings, route_file: RouteFile) -> list[str]:
                 problem = settings.unset(at) or "is missing"
                 where = settings.place(at)
                 complaints.append(f"{where}: {name}[{index}].secret {problem}; {user} needs it")
+    legacy: Loc = ("app_tokens", "legacy", "secret")
+    if settings.app_tokens.legacy is not None and settings.app_tokens.legacy.secret is None:
+        problem = settings.unset(legacy) or "is missing"
+        complaints.append(
+            f"{settings.place(legacy)}: {dotted(legacy)} {problem}; set it, or leave "
+            "app_tokens.legacy out"
+        )
     return complaints
 
 
@@ -142,6 +150,8 @@ def describe(route_file: RouteFile) -> list[dict[str, Any]]:
             "path": route.path,
             "auth": route.auth,
             "plan": route.plan,
+            "scope": list(route.scope),
+            "vip": route.vip,
             "upstream": route.upstream,
             "limits": [limit.shown for limit in route.limits],
         }

@@ -20,6 +20,7 @@ from gateway.fields import (
     Methods,
     Name,
     RoutePath,
+    ScopeWord,
     Text,
     UpgradeName,
     Window,
@@ -44,6 +45,8 @@ OwnName = Literal[
     "api-key-usage",
     "sign-in-google",
     "sign-in-apple",
+    "token-refresh",
+    "sign-out",
 ]
 
 
@@ -51,7 +54,8 @@ OwnName = Literal[
 class OwnEndpoint:
     """What the gateway answers itself. `demands` is what it asks of the client.
 
-    `switched_by` names the setting without which it is a 404; `has_limit`: the one of `vault`.
+    `switched_by` names the setting without which it is a 404, `limited_by` the section whose
+    limit per address it has, `asks_for` the credential without which it is a 401.
     """
 
     name: OwnName
@@ -59,10 +63,18 @@ class OwnEndpoint:
     claims: Match
     demands: str = "nothing"
     switched_by: (
-        Literal["google.audiences", "apple.audiences", "vault.encryption_keys", "ledger.enabled"]
+        Literal[
+            "google.audiences",
+            "apple.audiences",
+            "vault.encryption_keys",
+            "ledger.enabled",
+            "app_tokens.secrets",
+            "app_tokens.refresh",
+        ]
         | None
     ) = None
-    has_limit: bool = False
+    limited_by: Literal["vault", "sign_in", "app_tokens.refresh"] | None = None
+    asks_for: Literal["key", "token"] | None = None
 
     def is_on(self, settings: Settings) -> bool:
         match self.switched_by:
@@ -76,6 +88,26 @@ class OwnEndpoint:
                 return settings.ledger.enabled
             case "vault.encryption_keys":
                 return any(key.secret is not None for key in settings.vault.encryption_keys)
+            case "app_tokens.secrets":
+                return any(key.secret is not None for key in settings.app_tokens.keys)
+            case "app_tokens.refresh":
+                return settings.app_tokens.refresh is not None
+
+    def limit(self, settings: Settings) -> tuple[str, int, int] | None:
+        """The name of its policy, requests, and the window in seconds.
+
+        All endpoints of sign-in have one together.
+        """
+        match self.limited_by:
+            case None:
+                return None
+            case "vault":
+                return self.name, settings.vault.requests, settings.vault.window
+            case "sign_in":
+                return "sign-in", settings.sign_in.requests, settings.sign_in.window
+            case "app_tokens.refresh":
+                refresh = settings.app_tokens.refresh
+                return None if refresh is None else (self.name, refresh.requests, refresh.window)
 
 
 # No route may claim these.
@@ -88,14 +120,14 @@ OWN_ENDPOINTS = (
         Match("/api-key/verify", frozenset({"POST"})),
         demands="email in the JSON body",
         switched_by="vault.encryption_keys",
-        has_limit=True,
+        limited_by="vault",
     ),
     OwnEndpoint(
         "api-key-status",
         "registered_key",
         Match("/api-key/status/{email}", frozenset({"GET"})),
         switched_by="vault.encryption_keys",
-        has_limit=True,
+        limited_by="vault",
     ),
     OwnEndpoint(
         "api-key-usage",
@@ -103,7 +135,8 @@ OWN_ENDPOINTS = (
         Match("/api-key/usage", frozenset({"GET"})),
         demands="X-Primit-API-Key with a valid key",
         switched_by="ledger.enabled",
-        has_limit=True,
+        limited_by="vault",
+        asks_for="key",
     ),
     OwnEndpoint(
         "sign-in-google",
@@ -111,6 +144,7 @@ OWN_ENDPOINTS = (
         Match("/auth/mobile/google", frozenset({"POST"})),
         demands="id_token in the JSON body",
         switched_by="google.audiences",
+        limited_by="sign_in",
     ),
     OwnEndpoint(
         "sign-in-apple",
@@ -118,11 +152,29 @@ OWN_ENDPOINTS = (
         Match("/auth/mobile/apple", frozenset({"POST"})),
         demands="identity_token in the JSON body",
         switched_by="apple.audiences",
+        limited_by="sign_in",
+    ),
+    OwnEndpoint(
+        "token-refresh",
+        "app_token",
+        Match("/auth/refresh", frozenset({"POST"})),
+        demands="refresh_token in the JSON body",
+        switched_by="app_tokens.refresh",
+        limited_by="app_tokens.refresh",
+    ),
+    OwnEndpoint(
+        "sign-out",
+        "app_token",
+        Match("/auth/logout", frozenset({"POST"})),
+        demands="Authorization: Bearer with the app token that is to end",
+        switched_by="app_tokens.secrets",
+        limited_by="sign_in",
+        asks_for="token",
     ),
 )
 # Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
 OWN_NAMES = frozenset(
-    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "unmatched"}
+    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "sign-in", "unmatched"}
 )
 
 
@@ -256,8 +308,10 @@ class RouteSpec(Model):
     """registered_key: put the stored api_key and api_secret into the body."""
     owner: Literal["app_token"] | None = None
     """registered_key: the caller must also prove, by app token, that the email is theirs."""
-    scope: tuple[Text, ...] = ()
-    """app_token: words that the token's scope must have."""
+    scope: tuple[ScopeWord, ...] = ()
+    """app_token: words that the token's scope must have, all of them."""
+    vip: Flag = False
+    """app_token: the user must be a VIP now."""
     enforce: Flag = True
     """false: let everyone pass, and report who would have been refused."""
     loose_path: Flag = False

@@ -4,6 +4,7 @@
 seconds, bytes are bytes. The sentence below a field stands in the JSON Schema too.
 """
 
+from abc import abstractmethod
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from gateway.fields import (
     Count,
     Flag,
     HeaderName,
+    HostName,
     Name,
     Network,
     Number,
@@ -23,13 +25,13 @@ from gateway.fields import (
     Port,
     StoreUrl,
     Text,
-    TokenSecret,
     Url,
     UrlPath,
     VaultSecret,
     VisibleSecret,
 )
 from gateway.networks import AccessList, NetworkSet, read_networks
+from gateway.tokenfile import LegacyTokenSettings, TokenKey, read_token_file
 
 WhenStoreIsDown = Literal["local", "allow", "deny"]
 
@@ -188,11 +190,17 @@ class LedgerSettings(Model):
     """Counts that a worker keeps while Redis is away, one for each key, day and route."""
 
 
-class TokenKey(Model):
-    id: Name
-    """Named in the token's header, so that secrets can be replaced one after the other."""
-    secret: TokenSecret = None
-    """Text of at least 32 bytes."""
+class RefreshSettings(Model):
+    lifetime: Count = Field(default=7_776_000, ge=1)
+    """Seconds from a sign-in until its session ends, whatever is done; this is 90 days."""
+    idle: Count = Field(default=2_592_000, ge=1)
+    """Seconds without a refresh after which it ends; this is 30 days."""
+    grace: Count = Field(default=0, ge=0, le=60)
+    """Seconds in which the token that was used last gives the same answer once more."""
+    requests: Count = Field(default=60, ge=1)
+    """Refreshes an address may try in one window."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
 
 
 class AppTokenSettings(Model):
@@ -203,21 +211,81 @@ class AppTokenSettings(Model):
     lifetime: Count = Field(default=604_800, ge=1)
     """Seconds until a token expires; this is a week."""
     secrets: tuple[TokenKey, ...] = (TokenKey(id="k1"),)
-    """The first one signs, all of them verify."""
+    """All of them verify. The newest by signs_from signs; without times, the first."""
+    secrets_file: Text | None = None
+    """More of them, as `gateway tokens rotate` writes it; its owner alone may read it."""
+    refresh: RefreshSettings | None = None
+    """Refresh tokens, which sign-in gives too then; null: none."""
+    legacy: LegacyTokenSettings | None = None
+    """Tokens that the platform issued before the gateway came; null: none is taken."""
+
+    _filed: tuple[TokenKey, ...] = PrivateAttr(default=())
+
+    @property
+    def keys(self) -> tuple[TokenKey, ...]:
+        """Those of the settings, then those of the file as it was when `load` read it."""
+        return (*self.secrets, *self._filed)
+
+    def load(self) -> None:
+        """Read the file. Raises FileRefused; ConfigurationError with its mistakes."""
+        if self.secrets_file is not None:
+            self._filed = read_token_file(Path(self.secrets_file))
 
 
-class GoogleSettings(Model):
+class ProviderSettings(Model):
     audiences: tuple[Text, ...] = ()
-    """OAuth client ids of the apps; none: nobody signs in by Google."""
+    """Ids of the apps there; none: nobody signs in by this provider."""
+    nonce: Literal["optional", "required", "hashed"] = "optional"
+    """Must a sign-in name its token's nonce? hashed: and the token have the SHA-256 of it?"""
+    keys_kept_for: Count = Field(default=86_400, ge=0)
+    """Seconds that the provider's keys stay in use past their lifetime while it is away."""
+    timeout: Number = Field(default=5, gt=0)
+    """Seconds that one fetch of its keys may take."""
+
+    @property
+    def parties(self) -> frozenset[str]:
+        """Whom its tokens may have been issued to."""
+        return frozenset(self.audiences)
+
+    @property
+    @abstractmethod
+    def keys_at(self) -> str:
+        """Where its keys are."""
+
+
+class GoogleSettings(ProviderSettings):
     certificates_url: Url = "https://www.googleapis.com/oauth2/v1/certs"
     """Where Google publishes the certificates of its signing keys."""
+    authorized_parties: tuple[Text, ...] = ()
+    """Client ids that tokens may have been issued to (`azp`); none: the audiences."""
+    hosted_domains: tuple[HostName, ...] = ()
+    """Google Workspace domains whose people may sign in; none: everybody."""
+
+    @property
+    def parties(self) -> frozenset[str]:
+        return frozenset(self.authorized_parties or self.audiences)
+
+    @property
+    def keys_at(self) -> str:
+        return self.certificates_url
 
 
-class AppleSettings(Model):
-    audiences: tuple[Text, ...] = ()
-    """Bundle ids of the apps; none: nobody signs in by Apple."""
+class AppleSettings(ProviderSettings):
     keys_url: Url = "https://appleid.apple.com/auth/keys"
     """Where Apple publishes its signing keys."""
+
+    @property
+    def keys_at(self) -> str:
+        return self.keys_url
+
+
+class SignInSettings(Model):
+    requests: Count = Field(default=20, ge=1)
+    """Sign-ins an address may try in one window, by whichever provider."""
+    window: Count = Field(default=60, ge=1, le=86_400)
+    """Seconds that window is long."""
+    replay: Literal["allow", "refuse"] = "allow"
+    """Whether a provider's token may sign in again within its lifetime."""
 
 
 class VaultKey(Model):

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gateway.control import Configuration, Kind, Message
+from gateway.memory import keep_private
 from gateway.observe.logs import configure_logging
 from gateway.processes import SIGNALS, Process, Processes, Slot
 from gateway.reloading import Load, Reloading, Watch
@@ -112,6 +113,8 @@ class Arbiter:
         current = self._reloading.current
         yield from self._files
         yield from current.settings.networks.files
+        if (secrets_file := current.settings.app_tokens.secrets_file) is not None:
+            yield Path(secrets_file)
         for route in current.route_file.routes:
             yield from route.networks.files
         if current.settings.listen.tls is not None:
@@ -269,6 +272,8 @@ def serve(
     """Run the gateway until a signal ends it; the process's exit code."""
     configure_logging(settings.logging)
     _raise_descriptor_limit()
+    if not keep_private():
+        logger.warning("the system lets others of this user read this process's memory (prctl)")
     logger.info("settings from %s, routes from %s", settings_path or "defaults", routes_path)
     if settings.store.url.startswith("memory://"):
         logger.warning(

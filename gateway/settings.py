@@ -7,7 +7,7 @@ in `routefile.py`. What the sections may say
 stands in `sections.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field, PrivateAttr
@@ -35,11 +35,13 @@ from gateway.sections import (
     RateLimitSettings,
     ReloadSettings,
     ShutdownSettings,
+    SignInSettings,
     SocketsSettings,
     StoreSettings,
     TracingSettings,
     VaultSettings,
 )
+from gateway.tokenfile import FileRefused
 from gateway.yamlfile import Document, Loc, Unset, did_you_mean, dotted
 
 PREFIX = "GATEWAY_"
@@ -75,6 +77,8 @@ class Settings(Model):
     """Sign-in by Google."""
     apple: AppleSettings = AppleSettings()
     """Sign-in by Apple."""
+    sign_in: SignInSettings = SignInSettings()
+    """What holds for sign-in by either."""
     vault: VaultSettings = VaultSettings()
     """Registered Binance keys."""
     cors: CorsSettings | None = None
@@ -113,23 +117,29 @@ DEFAULT_SECRETS: dict[tuple[str, str], list[dict[str, str]]] = {
 }
 
 
-def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
+def load_settings(
+    path: Path | None, environ: Mapping[str, str], *, token_file: bool = True
+) -> Settings:
     """The settings in the file at `path` (None: defaults), with what `environ` says otherwise.
 
+    Without `token_file`, app_tokens.secrets_file is not looked at: `tokens rotate` may make it.
     Raises ConfigurationError with every problem there is.
     """
     document = Document("(defaults)", environ) if path is None else Document.read(path, environ)
     _apply_overrides(document, environ)
     _apply_defaults(document)
+    inside: list[str] = []  # complaints of another file
     checked = check(document, Settings, ())
     if checked.model is not None:
         _check_whole(document, checked.model, checked)
         load_networks(document, ("networks",), checked.model.networks, dotted)
+        if token_file:
+            inside += _load_token_file(document, checked.model.app_tokens)
     _check_repeated(document, ("plans",))
     _check_repeated(document, ("app_tokens", "secrets"), "id")
     _check_repeated(document, ("vault", "encryption_keys"), "id")
-    if document.complaints or checked.model is None:
-        raise ConfigurationError(document.complaints)
+    if document.complaints or inside or checked.model is None:
+        raise ConfigurationError((*document.complaints, *inside))
     settings = checked.model
     settings._unset.update(document.unset)  # noqa: SLF001  # ours, before anyone else sees it
     for section, field in DEFAULT_SECRETS:
@@ -137,6 +147,8 @@ def load_settings(path: Path | None, environ: Mapping[str, str]) -> Settings:
         secrets = getattr(getattr(settings, section), field)
         locs = [whole, *((*whole, index, "secret") for index in range(len(secrets)))]
         settings._places.update({loc: str(document.place(loc)) for loc in locs})  # noqa: SLF001  # as above
+    legacy: Loc = ("app_tokens", "legacy", "secret")
+    settings._places[legacy] = str(document.place(legacy))  # noqa: SLF001  # as above
     tls: Loc = ("listen", "tls")
     more = settings.listen.tls.certificates if settings.listen.tls is not None else ()
     locs = [tls, *((*tls, "certificates", index) for index in range(len(more)))]
@@ -166,6 +178,8 @@ def _apply_defaults(document: Document) -> None:
         given = document.value.setdefault(section, {})
         if isinstance(given, dict) and field not in given:
             given[field] = document.default((section, field), default)
+            if given.get("secrets_file") and document.unset.get((section, field, 0, "secret")):
+                given[field] = []  # the file has them
 
 
 def _check_whole(document: Document, settings: Settings, checked: Checked[Settings]) -> None:
@@ -198,6 +212,17 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
                 document.name_place(at),
                 f"plan_limits names {document.quote(at, plan)}, which isn't in plans{hint}",
             )
+    tokens = settings.app_tokens
+    if (
+        checked.sound(("app_tokens", "lifetime"), ("app_tokens", "refresh"))
+        and tokens.refresh is not None
+        and (shortest := min(tokens.refresh.idle, tokens.refresh.lifetime)) <= tokens.lifetime
+    ):
+        document.complain(
+            ("app_tokens", "refresh"),
+            f"app_tokens.refresh ends after {shortest} s, before the access token does "
+            f"(app_tokens.lifetime is {tokens.lifetime}): shorten that, to minutes",
+        )
     hosts = {listen.host, admin.host}
     if (
         checked.sound(("listen", "port"), ("admin", "port"), ("listen", "host"), ("admin", "host"))
@@ -223,6 +248,22 @@ def load_networks(
         loc = (*at, field, getattr(lists, field).index(error.filename))
         why = (error.strerror or "unknown error").lower()
         document.complain(loc, f"{subject(loc)} can't be read: {why}")
+
+
+def _load_token_file(document: Document, tokens: AppTokenSettings) -> Sequence[str]:
+    """The complaints of what stands in it."""
+    at: Loc = ("app_tokens", "secrets_file")
+    try:
+        tokens.load()
+    except FileRefused as refused:
+        document.complain(at, f"{dotted(at)} {refused}")
+    except ConfigurationError as error:
+        return error.complaints
+    ours = {key.id for key in tokens.secrets}
+    for key in tokens.keys[len(tokens.secrets) :]:
+        if key.id in ours:
+            document.complain(at, f"{dotted(at)} has '{key.id}', as app_tokens.secrets; rename one")
+    return ()
 
 
 def _check_repeated(document: Document, loc: Loc, field: str | None = None) -> None:

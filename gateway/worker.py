@@ -71,7 +71,8 @@ class Worker:
 
     def run(self) -> int:
         """Serve until told to stop; the exit code of the process."""
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        # No debug mode, whatever the environment says: it logs arguments and results.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop, debug=False) as runner:
             return runner.run(self._serve())
 
     async def _serve(self) -> int:
@@ -271,6 +272,7 @@ def _context(parts: Parts) -> Context:
         rotation=parts.rotation,
         plans=parts.plans,
         users=parts.users,
+        revocation=parts.revocation,
         vault=parts.vault,
         limiter=parts.limiter,
     )

@@ -51,10 +51,14 @@ class Unset:
 
 
 class Document:
-    """One file: its `value`, where each part of it stands, and the complaints so far."""
+    """One file: its `value`, where each part of it stands, and the complaints so far.
 
-    def __init__(self, source: str, environ: Mapping[str, str]) -> None:
+    Of a `private` one no complaint shows even a field's name: with a blank too few, it holds more.
+    """
+
+    def __init__(self, source: str, environ: Mapping[str, str], *, private: bool = False) -> None:
         self.source = source
+        self.private = private
         self.value: Any = {}
         self.unset: dict[Loc, Unset] = {}
         self.from_environment: set[Loc] = set()
@@ -65,9 +69,9 @@ class Document:
         self._complaints: set[tuple[Place, str]] = set()
 
     @classmethod
-    def read(cls, path: Path, environ: Mapping[str, str]) -> "Document":
+    def read(cls, path: Path, environ: Mapping[str, str], *, private: bool = False) -> "Document":
         """The file at `path`. Raises ConfigurationError when it can't be read as YAML at all."""
-        document = cls(str(path), environ)
+        document = cls(str(path), environ, private=private)
         document._values[()] = Place(str(path), 1, 1)
         try:
             text = path.read_text(encoding="utf-8-sig")
@@ -216,9 +220,8 @@ class Document:
             if name in fields:
                 first = self._names[*loc, name]
                 also = f" in line {first.line}" if first.line else ""
-                self.complain_at(
-                    here, f"'{name}' was given already{also}; leave one of the two out"
-                )
+                what = "this" if self.private else f"'{name}'"
+                self.complain_at(here, f"{what} was given already{also}; leave one of the two out")
                 continue
             self._names[*loc, name] = here
             fields[name] = self._plain(value_node, (*loc, name), place, seen)

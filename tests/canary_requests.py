@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any
 
+from arena import ROUTES
 from backend import OK, RawBackend, Received
 from harness import route
 from redis_process import free_port
@@ -50,7 +51,8 @@ def route_table(backend: RawBackend) -> dict[str, Any]:
         for kind in upstreams
     ]
     stream = route("/ws", name="stream", methods=["GET"], websocket=True) | {"upstream": "good"}
-    return {"version": 1, "upstreams": upstreams, "routes": [*routes, stream]}
+    attacked = [each | {"upstream": "good"} for each in ROUTES]
+    return {"version": 1, "upstreams": upstreams, "routes": [*routes, stream, *attacked]}
 
 
 async def misbehave(

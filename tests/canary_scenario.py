@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backend import RawBackend
+from binance_stand_in import BinanceStandIn
 from canaries import Canaries, dump
 from canary_requests import (
     PATTERNS,
@@ -31,10 +32,16 @@ from canary_requests import (
     route_table,
 )
 from canary_sender import Sender
-from gateway_process import MODULE, GatewayProcess, arguments_of, until
+from canary_steps import (
+    attack,
+    commands,
+    crash_in_every_layer,
+    die_amid_a_request,
+)
+from gateway_process import MODULE, VAULT_KEY, GatewayProcess, arguments_of, until
 from redis_process import RedisProcess
 from sabotage import ASIDE, CRASHES, FORWARDING
-from stand_ins import AppleStandIn, BinanceStandIn, Fault, GoogleStandIn
+from stand_ins import AppleStandIn, Fault, GoogleStandIn
 
 from gateway.store.keys import new_key
 
@@ -42,6 +49,7 @@ SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
 LIMIT = 100  # requests in any minute; every request but those that exceed it has its own address
 VERIFY, STATUS, USAGE = "/api-key/verify", "/api-key/status/", "/api-key/usage"
 GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
+REFRESH, LOGOUT = "/auth/refresh", "/auth/logout"
 
 
 @dataclass
@@ -56,6 +64,7 @@ class Aftermath:
     emails: dict[str, str]
     vault: dict[str, dict[str, str]]
     received: list[bytes]  # by the backend
+    lineless: set[str]
 
 
 @dataclass(kw_only=True)
@@ -67,11 +76,14 @@ class Scenario(Sender):
     apple: AppleStandIn
     binance: BinanceStandIn
     backend: RawBackend
+    secrets_file: Path
     metrics: bytes = b""
     probes: bytes = b""
     redis: bytes = b""
     arguments: bytes = b""
+    files: bytes = b""
     said: list[str] = field(default_factory=list)  # by commands
+    issued: dict[str, str] = field(default_factory=dict)  # by sign-in or refresh, the last time
 
     async def play(self) -> Aftermath:
         await asyncio.to_thread(self.arrange)
@@ -89,15 +101,19 @@ class Scenario(Sender):
             self.odd_paths,
             self.registered_keys,
             self.sign_ins,
+            self.sessions,
             self.admin,
             self.clients_that_leave,
-            self.limits,
         ):
             await step()
+        for further in (crash_in_every_layer, attack, commands):
+            await further(self)
+        await self.limits()  # last: so all that is seen before Redis goes is still known
         await mistakes
         await asyncio.to_thread(self.look)
         await self.without_redis()
         await self.with_redis_again()
+        await die_amid_a_request(self)
         return await asyncio.to_thread(self.collect)
 
     # What is there before the first request.
@@ -191,6 +207,7 @@ class Scenario(Sender):
             for name, value in {
                 "GATEWAY_TOKEN_SECRET": plant("token secret, too short"),
                 "GATEWAY_VAULT_KEY": plant("vault key, malformed"),
+                "GATEWAY_APP_TOKENS__SECRETS_FILE": str(self.bad_token_file()),
                 "GATEWAY_STORE__URL": f"redis://:{plant('password in a bad URL')}@[::1/0",
                 "GATEWAY_ADMIN__TOKEN": f"[{plant('admin token, malformed')}",
             }.items()
@@ -202,6 +219,15 @@ class Scenario(Sender):
             assert done.returncode in (1, 2), done
             assert done.stderr, done
             self.said += [done.stdout, done.stderr]
+
+    def bad_token_file(self) -> Path:
+        """Secrets in every place where none can be."""
+        plant = self.canaries.plant
+        path = self.secrets_file.with_name("bad.json")
+        path.touch(0o600)
+        entry = {"id": "a", "secret": plant("filed secret, too short"), plant("no field"): 1}
+        path.write_text(json.dumps({"secrets": [entry, plant("no entry")], plant("no list"): []}))
+        return path
 
     # The steps.
 
@@ -378,12 +404,18 @@ class Scenario(Sender):
                 break
             del self.statuses[name]
             await asyncio.sleep(0.2)
-        self.watch_issued("Apple", answer)
+        issued = self.watch_issued("Apple", answer)
+        bearer = [("Authorization", f"Bearer {issued['access_token']}")]
+        await self.post("good", 200, LOGOUT, b"", bearer)
 
-    def watch_issued(self, provider: str, answer: bytes) -> None:
-        """The token that a sign-in gave; the answer holds it by contract."""
-        token = json.loads(answer)["access_token"]
-        self.canaries.watch(f"token for {provider}", token.split(".")[2], spare=("answers",))
+    def watch_issued(self, whom: str, answer: bytes) -> dict[str, str]:
+        """The tokens that a sign-in or a refresh gave; the answer holds them by contract."""
+        issued: dict[str, str] = json.loads(answer)
+        signature = issued["access_token"].split(".")[2]
+        self.canaries.watch(f"token for {whom}", signature, spare=("answers",))
+        secret = issued["refresh_token"].split("_", 2)[2]
+        self.canaries.watch(f"refresh token for {whom}", secret, spare=("answers",))
+        return issued
 
     async def sign_ins(self) -> None:
         now = int(time.time())
@@ -409,10 +441,47 @@ class Scenario(Sender):
                 name, expected, GOOGLE, json.dumps({"id_token": token}).encode()
             )
             if name == "good":
-                self.watch_issued("Google", answer)
+                self.issued = self.watch_issued("Google", answer)
+        for name, expected, nonce in (
+            ("another nonce", 401, self.canaries.plant("nonce in a body")),
+            ("nonces", 422, [self.canaries.plant("nonce in a list")]),
+        ):
+            sent = {"id_token": tokens["good"][1], "nonce": nonce}
+            await self.post(name, expected, GOOGLE, json.dumps(sent).encode())
         body = json.dumps({"id_token": tokens["good"][1]}).encode()
         for how in CRASHES:
             await self.post(f"crash {how}", 500, GOOGLE, body, [("X-Crash", how)])
+
+    async def sessions(self) -> None:
+        """Refresh tokens, good and used, where they belong and where not; and the end of both."""
+
+        async def refresh(name: str, expected: int, token: object, *fields: Any) -> bytes:
+            body = json.dumps({"refresh_token": token}).encode()
+            return await self.post(name, expected, REFRESH, body, fields)
+
+        used = self.issued["refresh_token"]
+        for how in CRASHES:
+            await refresh(f"crash {how}", 500, used, ("X-Crash", how))
+        self.issued = self.watch_issued("a refresh", await refresh("good", 200, used))
+        good = self.issued["refresh_token"]
+        await refresh("cut", 401, good[:-1])
+        await refresh("of another form", 401, self.canaries.plant("no refresh token"))
+        await refresh("in a list", 422, [good])
+        await refresh("overlong", 422, good * 9)
+        for place in (f"/{good}", f"/x/{good}/y"):
+            await self.send(f"path: {place[:9]}", 404, self.request("GET", place))
+        bearer = [("Authorization", f"Bearer {good}")]
+        await self.post("refresh token", 401, LOGOUT, b"", bearer)
+        for words, given in ((("--user", "1", "--jti", good), None), ((), f"{good} {good}")):
+            done = await asyncio.to_thread(
+                self.gateway.command, "tokens", "revoke", *words, given=given
+            )
+            assert done.returncode in (1, 2), done
+            self.said += [done.stdout, done.stderr]
+        await refresh("used", 401, used)
+        await refresh("ended", 401, good)
+        bearer = [("Authorization", f"Bearer {self.issued['access_token']}")]
+        await self.post("revoked", 401, LOGOUT, b"", bearer)
 
     async def admin(self) -> None:
         """The admin API, its crashes, and what is no request at all."""
@@ -474,6 +543,10 @@ class Scenario(Sender):
         await self.post("Redis gone", 503, VERIFY, self.named(self.email))
         sign_in = json.dumps({"id_token": self.google.token()}).encode()
         await self.post("Redis gone", 503, GOOGLE, sign_in)
+        body = json.dumps({"refresh_token": self.issued["refresh_token"]}).encode()
+        await self.post("Redis gone", 503, REFRESH, body)
+        bearer = [("Authorization", f"Bearer {self.tokens['good']}")]
+        await self.post("Redis gone", 503, LOGOUT, b"", bearer)
         for count in range(LIMIT + 2):
             expected = 200 if count < LIMIT else 429
             await self.shot(f"Redis gone, no. {count}", expected, "plan", address="203.0.113.99")
@@ -515,9 +588,14 @@ class Scenario(Sender):
             self.arguments += arguments_of(pid).encode()
         with self.server.client() as client:
             vault = {name: client.hgetall(name) for name in client.scan_iter("gw:vault:*")}
+        for path in gateway.folder.rglob("*"):  # what it keeps while it runs
+            self.files += path.read_bytes() if path.is_file() else b""
         gateway.terminate()
         assert gateway.wait() == 0
-        files = [path for path in self.server._folder.rglob("*") if path.is_file()]
+        files, left = (
+            b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+            for folder in (self.server._folder, gateway.folder)
+        )
         return Aftermath(
             canaries=self.canaries,
             places={
@@ -526,8 +604,9 @@ class Scenario(Sender):
                 "access log": gateway.stdout().encode(),
                 "process log": gateway.stderr().encode(),
                 "answers": b"\n".join(self.answers),
-                "Redis": self.redis + b"".join(path.read_bytes() for path in files),
+                "Redis": self.redis + files,
                 "arguments": self.arguments,
+                "files": self.files + left,
                 "commands": "\n".join(self.said).encode(),
             },
             statuses=self.statuses,
@@ -535,6 +614,7 @@ class Scenario(Sender):
             keys=self.keys,
             emails=self.emails,
             vault=vault,
+            lineless=self.lineless,
             received=[each.head + each.body for each in self.backend.requests],
         )
 
@@ -547,13 +627,27 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
         binance = await stack.enter_async_context(BinanceStandIn())
         backend = await RawBackend(script=misbehave).start()
         stack.push_async_callback(backend.stop)
+        secrets_file = folder / "secrets.json"
+        filed = {"id": "f0", "secret": canaries.plant("token secret in a file", size=24)}
+        secrets_file.write_text(json.dumps({"secrets": [filed]}))
+        secrets_file.chmod(0o600)
         gateway = GatewayProcess(
             folder / "gateway",
             config={
                 "store": {"timeout": 2},
+                "app_tokens": {
+                    "secrets": [
+                        {"id": "k1", "secret": "${GATEWAY_TOKEN_SECRET}"},
+                        {"id": "k2", "secret": "${SECOND_TOKEN_SECRET}"},
+                    ],
+                    "secrets_file": str(secrets_file),
+                    "refresh": {},
+                    "legacy": {"secret": "${LEGACY_SECRET}", "until": "2999-01-01"},
+                },
                 "client_ip": {"trusted_proxies": ["127.0.0.1/32"]},
                 "rate_limit": {"requests": LIMIT},
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
+                "sign_in": {"requests": 1000},  # Apple's is tried again and again
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
                 "vault": {"binance_url": binance.base_url},
                 "logging": {"level": "debug"},
@@ -562,9 +656,15 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             routes=route_table(backend),
             environ={
                 "GATEWAY_TOKEN_SECRET": canaries.plant("token secret", size=24),
+                "SECOND_TOKEN_SECRET": canaries.plant("second token secret", size=24),
+                "GATEWAY_VAULT_KEY": canaries.watch("vault key", VAULT_KEY),
+                # What a library or an operator could switch on: both are told of all they see.
+                "PYTHONASYNCIODEBUG": "1",
+                "PYTHONFAULTHANDLER": "1",
                 "GATEWAY_STORE__URL": f"redis://gateway:{password}@127.0.0.1:{server.port}/0",
                 "GATEWAY_ADMIN__TOKEN": canaries.plant("admin token"),
                 "BACKEND_KEY": canaries.plant("backend key"),
+                "LEGACY_SECRET": canaries.plant("legacy secret", size=24),
             },
             program=SABOTAGED,
         )
@@ -578,4 +678,5 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
             apple=apple,
             binance=binance,
             backend=backend,
+            secrets_file=secrets_file,
         ).play()

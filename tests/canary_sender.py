@@ -43,6 +43,7 @@ class Sender:
     query: str = ""
     statuses: dict[str, tuple[int, int]] = field(default_factory=dict)  # expected, got
     answers: list[bytes] = field(default_factory=list)
+    lineless: set[str] = field(default_factory=set)  # requests that no log can tell of
     addresses: Iterator[str] = field(default_factory=own_addresses)
     at_once: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 

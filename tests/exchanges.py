@@ -21,6 +21,7 @@ class NoConnection:
     secure = False
     draining = False
     flow: Any = None
+    shown: Any = None
 
     def switch(self, protocol: Any) -> None:
         raise AssertionError("not here")

@@ -1,13 +1,17 @@
 """The `gateway` command with parts that fail: `python tests/sabotage.py serve …`.
 
-A request's X-Crash says how its authenticator (`forwarding-…`: its forwarder) fails. Each failure
-has all that the request brought in its words, as exceptions of careless code and libraries do.
+A request's X-Crash says how its authenticator (`forwarding-…`: its forwarder) fails, or which step
+of any layer (`Users.get`: one of `STEPS`). Each failure has all that it was given in its words, as
+exceptions of careless code and libraries do.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
+from gateway import pipeline
 from gateway.auth.app_token import AppToken
 from gateway.auth.body_credentials import BodyCredentials
 from gateway.auth.plan_key import PlanKey
@@ -15,8 +19,18 @@ from gateway.auth.public import Public
 from gateway.auth.registered_key import RegisteredKey
 from gateway.cli import main
 from gateway.exchange import Exchange
+from gateway.identity.google import GoogleVerifier
+from gateway.identity.revocation import Revocation
+from gateway.identity.sessions import Sessions
+from gateway.identity.tokens import AppTokens
+from gateway.identity.users import Users
+from gateway.observe.access_log import AccessLog
+from gateway.observe.counts import RouteMetrics
+from gateway.pipeline import Gateway
 from gateway.proxy.connection import UpstreamConnection
 from gateway.proxy.forward import Forwarder, Relay
+from gateway.store.keys import Keys
+from gateway.vault.encryption import MasterKeys
 from gateway.vault.vault import Vault
 
 FORWARDING = "forwarding-"
@@ -74,6 +88,22 @@ CRASHES: dict[str, Callable[[str, dict[bytes, bytes]], None]] = {
 ASIDE = ("task", "callback")
 
 
+# Steps of all layers: where they are bound, and under which name.
+STEPS: dict[str, tuple[Any, str]] = {
+    f"{owner.__name__.rpartition('.')[2]}.{name}": (owner, name)
+    for owner, name in (
+        *((Gateway, each) for each in ("identify", "limit", "match", "authenticate", "observe")),
+        *((pipeline, "check_head"), (pipeline, "write_answer"), (pipeline, "refuse")),
+        *((AppTokens, "known"), (AppTokens, "issue"), (GoogleVerifier, "verify")),
+        *((Sessions, "begin"), (Sessions, "renew"), (Revocation, "revoke")),
+        *((Users, "get"), (Users, "sign_in"), (Keys, "find")),
+        *((Vault, "credentials"), (Vault, "verify"), (MasterKeys, "open")),
+        *((AccessLog, "write"), (RouteMetrics, "observe")),
+    )
+}
+failing: ContextVar[str] = ContextVar("failing", default="")
+
+
 async def fail(how: str, exchange: Exchange) -> None:
     body = (await exchange.read_body(1 << 20)).decode(errors="replace")
     said = " ".join((exchange.target, *exchange.headers.values(), body))
@@ -94,7 +124,7 @@ def sabotage(owner: type, name: str, prefix: str = "") -> None:
 
     async def method(self: Any, exchange: Exchange) -> Any:
         how = exchange.headers.get("X-Crash")
-        if how is None:
+        if how is None or how in STEPS:
             return await genuine(self, exchange)
         if how.startswith(prefix):
             await fail(how.removeprefix(prefix), exchange)
@@ -106,7 +136,32 @@ def sabotage(owner: type, name: str, prefix: str = "") -> None:
     setattr(owner, name, method)
 
 
+def sabotage_step(called: str) -> None:
+    """Let it fail in requests whose X-Crash calls it, and say all that it was given."""
+    owner, name = STEPS[called]
+    genuine = getattr(owner, name)
+
+    def step(*given: Any, **more: Any) -> Any:
+        if called == "Gateway.identify":
+            failing.set(given[1].headers.get("X-Crash", ""))
+        if failing.get() == called:
+            told = [
+                (each.target, *each.headers.items(), each.body)
+                for each in given
+                if isinstance(each, Exchange)
+            ]
+            raise RuntimeError(told, given, more)
+        return genuine(*given, **more)
+
+    async def waiting(*given: Any, **more: Any) -> Any:
+        return await step(*given, **more)
+
+    setattr(owner, name, waiting if inspect.iscoroutinefunction(genuine) else step)
+
+
 def sabotage_all() -> None:
+    for called in STEPS:
+        sabotage_step(called)
     for pattern in (AppToken, BodyCredentials, PlanKey, Public, RegisteredKey):
         sabotage(pattern, "authenticate")
     sabotage(Forwarder, "respond", FORWARDING)

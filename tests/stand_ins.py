@@ -1,24 +1,23 @@
-"""Google, Apple and Binance on 127.0.0.1, with real keys, real signatures and real HTTP.
+"""Google and Apple on 127.0.0.1, with real keys, real signatures and real HTTP.
 
-Each checks what the real one checks. Rules: `fault` is what to do wrong from now on; `asked` counts
-requests; a stand-in that is slow answers when `release()` is called, never by itself. Tokens are
-good unless an argument says otherwise.
+Rules: `fault` is what to do wrong from now on; `asked` counts requests; a stand-in that is slow
+answers when `release()` is called, never by itself. Tokens are good unless an argument says
+otherwise. Whoever asks for public keys must send nothing of anybody's along.
 
     async with GoogleStandIn() as google:
-        GoogleVerifier(session, google.url, [google.audience])
+        GoogleVerifier(session, google.settings())
 """
 
 import asyncio
-import hashlib
-import hmac
+import gzip
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
 from typing import Any, Self
-from urllib.parse import parse_qs
 
 import jwt
 from aiohttp import web
@@ -29,14 +28,24 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
+from gateway.sections import AppleSettings, GoogleSettings
+
 
 class Fault(Enum):
     """What a stand-in does instead of its work."""
 
     DOWN = "closes the connection without an answer"
     FAILING = "answers 503"
+    BROKEN = "answers 500"
     SLOW = "does not answer until released"
+    DRIPPING = "sends a byte now and then"
+    CUT = "breaks off amid its answer"
     WRONG_CONTENT = "answers 200 with something else"
+    ANOTHER_OBJECT = "answers 200 with a JSON object that tells of an error"
+    HUGE = "goes on and on"
+    BOMB = "answers with what is huge once it is unpacked"
+    REDIRECTING = "says that the answer is elsewhere"
+    HALF_WRONG = "spoils every other key that it publishes"
 
 
 class StandIn:
@@ -79,11 +88,43 @@ class StandIn:
                 return web.Response()
             case Fault.FAILING:
                 return web.Response(status=503, text="try later")
+            case Fault.BROKEN:
+                return web.Response(status=500, text="oops")
             case Fault.SLOW:
                 await self._released.wait()
+            case Fault.DRIPPING:
+                return await self._drip(request, b" ", 0.02)
+            case Fault.HUGE:
+                return await self._drip(request, b" " * 2**16, 0)
+            case Fault.CUT:
+                return await self._cut(request, await handler(request))
             case Fault.WRONG_CONTENT:
                 return web.Response(text="<html>Sign in to the hotel's network</html>")
+            case Fault.ANOTHER_OBJECT:
+                return web.json_response({"error": {"code": 404, "message": "Not found"}})
+            case Fault.BOMB:
+                body = gzip.compress(b" " * 2**24 + (await handler(request)).body)
+                return web.Response(body=body, headers={"Content-Encoding": "gzip"})
+            case Fault.REDIRECTING if request.query_string != "here":
+                return web.Response(status=302, headers={"Location": f"{request.path}?here"})
         response: web.StreamResponse = await handler(request)
+        return response
+
+    async def _drip(self, request: web.Request, piece: bytes, pause: float) -> web.StreamResponse:
+        """The answer that never ends: `piece` again and again, until the client has had enough."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while not self._released.is_set():
+                await response.write(piece)
+                await asyncio.sleep(pause)
+        return response
+
+    async def _cut(self, request: web.Request, whole: web.Response) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(whole.body))})
+        await response.prepare(request)
+        await response.write(whole.body[: len(whole.body) // 2])
+        request.transport.abort()
         return response
 
 
@@ -123,12 +164,18 @@ def certificate(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
 
 
 class KeyPublisher(StandIn):
-    """Publishes public keys. `cache_control` goes with them; `body`, if set, instead of them."""
+    """Publishes public keys. `cache_control` goes with them; `body`, if set, instead of them.
+
+    `now` is the time of its tokens, in Unix seconds.
+    """
 
     path = "/keys"
 
     def __init__(self) -> None:
         super().__init__()
+        self.now: Callable[[], float] = time.time
+        self.keys: dict[str, rsa.RSAPrivateKey] = {}
+        self.ec_keys: dict[str, ec.EllipticCurvePrivateKey] = {}
         self.cache_control: str | None = "public, max-age=3600, must-revalidate"
         self.age: str | None = None
         self.body: bytes | None = None
@@ -140,28 +187,21 @@ class KeyPublisher(StandIn):
     def _routes(self, router: web.UrlDispatcher) -> None:
         router.add_get(self.path, self._published)
 
-    def _document(self) -> dict[str, Any]:
+    def _document(self, *, spoiled: bool) -> dict[str, Any]:
+        """What it publishes. `spoiled`: its first key, and every other one, is none."""
         raise NotImplementedError
 
-    async def _published(self, _request: web.Request) -> web.Response:
+    async def _published(self, request: web.Request) -> web.Response:
+        if request.can_read_body or {"Authorization", "Cookie"} & set(request.headers):
+            return web.Response(status=400)
         headers = {}
         if self.cache_control is not None:
             headers["Cache-Control"] = self.cache_control
         if self.age is not None:
             headers["Age"] = self.age
-        body = json.dumps(self._document()).encode() if self.body is None else self.body
+        document = self._document(spoiled=self.fault is Fault.HALF_WRONG)
+        body = json.dumps(document).encode() if self.body is None else self.body
         return web.Response(body=body, headers=headers, content_type="application/json")
-
-
-def from_now(seconds: int) -> Callable[[], int]:
-    """A claim that is this far from the moment the token is made, not from when tests are read."""
-    return lambda: int(time.time()) + seconds
-
-
-def _at_hand(claims: dict[str, Any]) -> dict[str, Any]:
-    """The claims that are there, each with its value of this moment."""
-    now = {name: value() if callable(value) else value for name, value in claims.items()}
-    return {name: value for name, value in now.items() if value is not None}
 
 
 class GoogleStandIn(KeyPublisher):
@@ -174,12 +214,18 @@ class GoogleStandIn(KeyPublisher):
         super().__init__()
         self.keys = {"google-1": rsa_key()}
 
-    def _document(self) -> dict[str, Any]:
-        return {kid: certificate(key) for kid, key in self.keys.items()}
+    def settings(self, **more: Any) -> GoogleSettings:
+        return GoogleSettings(
+            **{"certificates_url": self.url, "audiences": ("another-app", self.audience)} | more
+        )
+
+    def _document(self, *, spoiled: bool) -> dict[str, Any]:
+        published = {kid: certificate(key) for kid, key in self.keys.items()}
+        return published | dict.fromkeys(list(published)[::2] if spoiled else (), "spoiled")
 
     def claims(self, **changed: Any) -> dict[str, Any]:
         """The claims of a good token, with some changed; None takes one out."""
-        now = int(time.time())
+        now = int(self.now())
         claims = {
             "iss": "https://accounts.google.com",
             "aud": self.audience,
@@ -191,7 +237,7 @@ class GoogleStandIn(KeyPublisher):
             "iat": now,
             "exp": now + 3600,
         } | changed
-        return _at_hand(claims)
+        return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, kid: str = "google-1", **changed: Any) -> str:
         key = self.keys.get(kid, rsa_key())
@@ -206,15 +252,20 @@ class AppleStandIn(KeyPublisher):
 
     def __init__(self) -> None:
         super().__init__()
-        self.rsa_keys = {"apple-rsa": rsa_key()}
+        self.keys = {"apple-rsa": rsa_key()}
         self.ec_keys = {"apple-ec": ec_key()}
         self.other_members: list[Any] = []
 
-    def _document(self) -> dict[str, Any]:
+    def settings(self, **more: Any) -> AppleSettings:
+        return AppleSettings(
+            **{"keys_url": self.url, "audiences": ("another-app", self.audience)} | more
+        )
+
+    def _document(self, *, spoiled: bool) -> dict[str, Any]:
         members = [
             RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
             | {"kid": kid, "use": "sig", "alg": "RS256"}
-            for kid, key in self.rsa_keys.items()
+            for kid, key in self.keys.items()
         ] + [
             ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
             | {"kid": kid, "use": "sig", "alg": "ES256"}
@@ -222,11 +273,13 @@ class AppleStandIn(KeyPublisher):
         ]
         for member in members:
             member.pop("key_ops", None)
+        for member in members[::2] if spoiled else ():
+            member |= {name: "spoiled" for name in ("n", "x") if name in member}
         return {"keys": members + self.other_members}
 
     def claims(self, **changed: Any) -> dict[str, Any]:
         """The claims of a good token, with some changed; None takes one out."""
-        now = int(time.time())
+        now = int(self.now())
         claims = {
             "iss": "https://appleid.apple.com",
             "aud": self.audience,
@@ -236,61 +289,11 @@ class AppleStandIn(KeyPublisher):
             "iat": now,
             "exp": now + 3600,
         } | changed
-        return _at_hand(claims)
+        return {name: value for name, value in claims.items() if value is not None}
 
     def token(self, kid: str = "apple-rsa", **changed: Any) -> str:
         claims = self.claims(**changed)
         if kid in self.ec_keys:
             return jwt.encode(claims, self.ec_keys[kid], algorithm="ES256", headers={"kid": kid})
-        key = self.rsa_keys.get(kid, rsa_key())
+        key = self.keys.get(kid, rsa_key())
         return jwt.encode(claims, key, algorithm="RS256", headers={"kid": kid})
-
-
-class BinanceStandIn(StandIn):
-    """Binance's futures API: its clock, and the account behind a signed request.
-
-    `keys` are the pairs it knows; `ahead_ms` is how far its clock is ahead of ours; `answer`, if
-    set, is (status, body) instead of judging. `time_asked` and `account_asked` count by endpoint.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.keys = {"binance-key": "binance-secret"}
-        self.ahead_ms = 0
-        self.answer: tuple[int, Any] | None = None
-        self.time_asked = 0
-        self.account_asked = 0
-
-    def _routes(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/fapi/v1/time", self._time)
-        router.add_get("/fapi/v2/account", self._account)
-
-    def _now_ms(self) -> int:
-        return int(time.time() * 1000) + self.ahead_ms
-
-    async def _time(self, _request: web.Request) -> web.Response:
-        self.time_asked += 1
-        return web.json_response({"serverTime": self._now_ms()})
-
-    async def _account(self, request: web.Request) -> web.Response:
-        self.account_asked += 1
-        if self.answer is not None:
-            status, body = self.answer
-            headers = {"Location": "/elsewhere"} if 300 <= status < 400 else None
-            return web.json_response(body, status=status, headers=headers)
-        secret = self.keys.get(request.headers.get("X-MBX-APIKEY", ""))
-        if secret is None:
-            return _binance_refusal(401, -2015, "Invalid API-key, IP, or permissions for action.")
-        signed, _, signature = request.raw_path.partition("?")[2].rpartition("&signature=")
-        fields = parse_qs(signed, strict_parsing=True)
-        behind_ms = self._now_ms() - int(fields["timestamp"][0])
-        if not -1000 < behind_ms <= int(fields["recvWindow"][0]):
-            return _binance_refusal(400, -1021, "Timestamp is outside of the recvWindow.")
-        right = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(signature, right):
-            return _binance_refusal(400, -1022, "Signature for this request is not valid.")
-        return web.json_response({"canTrade": True, "assets": [], "positions": []})
-
-
-def _binance_refusal(status: int, code: int, message: str) -> web.Response:
-    return web.json_response({"code": code, "msg": message}, status=status)

@@ -10,8 +10,9 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,19 +115,34 @@ def asks_with_email(email: str) -> Callable[[Any], None]:
     return lambda connection: connection.request("POST", "/registered", body, headers)
 
 
+def asks_with_token(token: str) -> Callable[[Any], None]:
+    headers = {"Authorization": f"Bearer {token}"}
+    return lambda connection: connection.request("GET", "/me", headers=headers)
+
+
 async def token_of(redis_url: str, user_id: int) -> str:
     settings = load_settings(None, ENVIRON | {"GATEWAY_STORE__URL": redis_url})
     async with open_context(settings, timeout_seconds=5) as context:
         return AppTokens(settings.app_tokens).issue(await context.users.show(user_id))
 
 
-@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "tokens", "vault"])
+ENDS_OF_TOKENS: dict[str, tuple[str, ...]] = {
+    "tokens": ("users", "revoke-tokens", "42"),
+    "disable": ("users", "disable", "42"),
+    "unlink": ("users", "unlink", "42", "google"),
+    "delete": ("users", "delete", "42"),
+    "one token": ("tokens", "revoke"),
+    "all tokens": ("tokens", "revoke", "--all"),
+}
+
+
+@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "vault", *ENDS_OF_TOKENS])
 def test_when_the_command_returns_no_worker_admits_it(
     gateways: list[GatewayProcess], redis_url: str, kind: str
 ) -> None:
     gateway = gateways[0]
     issued = new_key(gateway)
-    refused, ask = 403, asks_with_key(issued["key"])
+    refused, ask, given = 403, asks_with_key(issued["key"]), None
     match kind:
         case "key":
             refused, words = 401, ("keys", "revoke", issued["id"])
@@ -134,38 +150,81 @@ def test_when_the_command_returns_no_worker_admits_it(
             words = ("plans", "revoke", "--user", "42")
         case "lower plan":
             words = ("plans", "set", "--user", "42", "--plan", "free")
-        case "tokens":
-            headers = {"Authorization": f"Bearer {asyncio.run(token_of(redis_url, 42))}"}
-            refused, words = 401, ("users", "revoke-tokens", "42")
-
-            def ask(connection: Any) -> None:
-                connection.request("GET", "/me", headers=headers)
         case "vault":
-            given = json.dumps({"api_key": "k", "api_secret": "s"})
-            gateway.result("vault", "add", EMAIL, given=given)
+            pair = json.dumps({"api_key": "k", "api_secret": "s"})
+            gateway.result("vault", "add", EMAIL, given=pair)
             words, ask = ("vault", "remove", EMAIL), asks_with_email(EMAIL)
+        case _:
+            token = asyncio.run(token_of(redis_url, 42))
+            refused, ask, words = 401, asks_with_token(token), ENDS_OF_TOKENS[kind]
+            given = token if kind == "one token" else None
     assert statuses(gateways, ask) == {200}
-    told = gateway.result(*words)
+    told = gateway.result(*words, given=given)
     assert statuses(gateways, ask) == {refused}
     assert (told["confirmed"], told["unconfirmed"]) == (WORKERS, [])
 
 
+def test_when_a_logout_is_answered_no_worker_admits_the_token(
+    gateways: list[GatewayProcess], redis_url: str
+) -> None:
+    new_key(gateways[0])
+    token, other = (asyncio.run(token_of(redis_url, 42)) for _ in range(2))
+    assert statuses(gateways, asks_with_token(token)) == {200}
+    connection = http.client.HTTPConnection("127.0.0.1", gateways[0].port, timeout=20)
+    with closing(connection):
+        headers = {"Authorization": f"Bearer {token}"}
+        connection.request("POST", "/auth/logout", headers=headers)
+        told = json.loads(connection.getresponse().read())
+    assert statuses(gateways, asks_with_token(token)) == {401}
+    assert (told["success"], told["everywhere"]) == (True, True)
+    assert statuses(gateways, asks_with_token(other)) == {200}
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A credential: the request that asks with it, and the operation that ends it."""
+
+    head: str
+    operation: str
+    arguments: dict[str, Any]
+
+
+async def issued_key(context: Context) -> Issued:
+    issued = await OPERATIONS["keys.issue"].run(context, user=42, name="ci")
+    field = f"X-Primit-API-Key: {issued['key']}"
+    return Issued(f"GET /keyed HTTP/1.1\r\n{field}", "keys.revoke", {"id": issued["id"]})
+
+
+async def issued_token(context: Context) -> Issued:
+    tokens = AppTokens(context.settings.app_tokens)
+    token = tokens.issue(await context.users.show(42))
+    arguments = {"user": 42, "jti": tokens.verify(token).jti}
+    field = f"Authorization: Bearer {token}"
+    return Issued(f"GET /me HTTP/1.1\r\n{field}", "tokens.revoke", arguments)
+
+
+@pytest.mark.parametrize("issue", [issued_key, issued_token])
 def test_of_requests_that_begin_after_a_revocation_none_is_admitted(
-    redis_url: str, redis_server: RedisProcess, backend: RawBackend, tmp_path: Path
+    redis_url: str,
+    redis_server: RedisProcess,
+    backend: RawBackend,
+    tmp_path: Path,
+    issue: Callable[[Context], Awaitable[Issued]],
 ) -> None:
     with serving(tmp_path, redis_server, backend, late=0.02) as gateways:
-        asyncio.run(revoked_under_load(gateways, redis_url))
+        asyncio.run(revoked_under_load(gateways, redis_url, issue))
 
 
-async def revoked_under_load(gateways: list[GatewayProcess], redis_url: str) -> None:
-    """The load is on while keys are revoked, one after the other, as the command does it."""
+async def revoked_under_load(
+    gateways: list[GatewayProcess], redis_url: str, issue: Callable[[Context], Awaitable[Issued]]
+) -> None:
+    """The load is on while credentials are revoked, one after the other, as the command does it."""
     ports = [gateway.port for gateway in gateways]
-    key = {"id": "", "text": ""}
-    answers: list[tuple[float, str, int]] = []  # when it was sent, with which key, the status
+    answers: list[tuple[float, str, int]] = []  # when it was sent, what, the status
 
     async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> int:
         sent = time.monotonic()
-        writer.write(f"GET /keyed HTTP/1.1\r\nHost: t\r\nX-Primit-API-Key: {text}\r\n\r\n".encode())
+        writer.write(f"{text}\r\nHost: t\r\n\r\n".encode())
         status = int((await read_answer(reader)).split()[1])
         answers.append((sent, text, status))
         return status
@@ -175,32 +234,28 @@ async def revoked_under_load(gateways: list[GatewayProcess], redis_url: str) -> 
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             with closing(writer):
                 for _ in range(REQUESTS):
-                    await ask(reader, writer, key["text"])
+                    await ask(reader, writer, current.head)
 
     async def once(port: int, text: str) -> int:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with closing(writer):
             return await ask(reader, writer, text)
 
-    async def issue(context: Context) -> None:
-        issued = await OPERATIONS["keys.issue"].run(context, user=42, name="ci")
-        key["id"], key["text"] = issued["id"], issued["key"]
-
     returned: dict[str, float] = {}
-    settings = load_settings(None, {"GATEWAY_STORE__URL": redis_url})
+    settings = load_settings(None, ENVIRON | {"GATEWAY_STORE__URL": redis_url})
     async with open_context(settings, timeout_seconds=5) as context, asyncio.timeout(60):
         await OPERATIONS["plans.set"].run(context, user=42, plan="standard")
-        await issue(context)
+        current = await issue(context)
         clients = [asyncio.create_task(load(port)) for port in ports for _ in range(LOAD)]
         for _ in range(REVOCATIONS):
-            text = key["text"]
+            text = current.head
             assert {await once(port, text) for port in ports for _ in range(4)} == {200}
-            told = await OPERATIONS["keys.revoke"].run(context, id=key["id"])
+            told = await OPERATIONS[current.operation].run(context, **current.arguments)
             returned[text] = time.monotonic()
             assert (told["confirmed"], told["unconfirmed"]) == (WORKERS, [])
             after = await asyncio.gather(*(once(port, text) for port in ports for _ in range(4)))
             assert set(after) == {401}
-            await issue(context)
+            current = await issue(context)
         for client in clients:
             client.cancel()
         ended = await asyncio.gather(*clients, return_exceptions=True)

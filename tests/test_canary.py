@@ -16,7 +16,7 @@ from canary_requests import PATTERNS
 from canary_scenario import Aftermath, play
 from gateway_process import VAULT_KEY
 from redis_process import RedisProcess
-from sabotage import ASIDE, CRASHES
+from sabotage import ASIDE, CRASHES, STEPS
 
 from gateway.sections import VaultKey
 from gateway.store.rights import acl_line
@@ -44,7 +44,7 @@ def aftermath(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aftermath]:
     "place",
     [
         *("access log", "process log", "metrics", "probes"),
-        *("answers", "Redis", "arguments", "commands"),
+        *("answers", "Redis", "arguments", "commands", "files"),
     ],
 )
 def test_no_secret_is_written_anywhere(aftermath: Aftermath, place: str) -> None:
@@ -74,20 +74,33 @@ def test_every_pattern_met_every_end(aftermath: Aftermath, pattern: str) -> None
 
 def test_every_request_has_one_line_and_every_crash_is_told(aftermath: Aftermath) -> None:
     by_us = sum(not name.startswith("admin: ") for name in aftermath.statuses)
+    by_us -= len(aftermath.lineless)
     left = 2 * len(PATTERNS)
     asked_again = sum(line["reason"] == "provider_unavailable" for line in aftermath.log) - 1
     behind_another = 1  # which has its answer, and its line
     assert len(aftermath.log) == by_us + left + asked_again + behind_another
-    told = [json.loads(line) for line in aftermath.places["process log"].splitlines()]
+    lines = aftermath.places["process log"].splitlines()
+    told = [json.loads(line) for line in lines if line.startswith(b"{")]  # but for faulthandler's
     failed = [line for line in told if line["logger"] == "gateway.pipeline"]
-    assert len(failed) == sum(line["reason"] == "internal_error" for line in aftermath.log)
+    unwritten = sum(name.endswith(": unwritten") for name in aftermath.lineless)
+    assert len(failed) == unwritten + sum(
+        line["reason"] == "internal_error" for line in aftermath.log
+    )
     assert {line["exception"] for line in failed} >= {"KeyError", "ExceptionGroup", "OSError"}
     assert all("sabotage.py" in line["traceback"] for line in failed)
     beside = [line for line in told if line["logger"] == "gateway.observe"]
     assert len(beside) >= len(PATTERNS) * len(ASIDE)
 
 
+def test_nothing_of_asyncios_debug_mode_is_told(aftermath: Aftermath) -> None:
+    assert b"Executing <" not in aftermath.places["process log"]
+    assert b"created at" not in aftermath.places["process log"]
+
+
 def test_every_way_to_crash_was_tried(aftermath: Aftermath) -> None:
+    assert {f"{pattern}: step {called}" for pattern in PATTERNS for called in STEPS} <= set(
+        aftermath.statuses
+    )
     assert {f"{pattern}: crash {how}" for pattern in PATTERNS for how in CRASHES} <= set(
         aftermath.statuses
     )

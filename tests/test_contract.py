@@ -306,6 +306,9 @@ CASES = [
     Case("health", "GET", "/health", 200),
     Case("own endpoint, other method", "GET", "/api-key/verify", 405, expect={"Allow": "POST"}),
     Case("sign-in that is not configured", "POST", "/auth/mobile/google", 404, detail="Not Found"),
+    Case("refresh that is not configured", "POST", "/auth/refresh", 404, detail="Not Found"),
+    Case("logout without a token", "POST", "/auth/logout", 401, challenge=BEARER),
+    Case("logout, bad token", "POST", "/auth/logout", 401, bearer("x"), challenge=INVALID_TOKEN),
 ]
 
 

@@ -40,9 +40,10 @@ LAYERS = (
     ("routespec",),
     ("settings", "upstreamspec"),
     ("sections",),
+    ("tokenfile",),
     ("complaints", "fields"),
     ("networks",),
-    ("filestate", "routing", "yamlfile"),
+    ("filestate", "memory", "routing", "yamlfile"),
     ("errors",),
     ("__init__",),
 )
@@ -147,6 +148,18 @@ def test_a_file_has_one_job_and_says_which(file: str) -> None:
     lines = len(source.splitlines())
     assert lines <= MAX_LINES, "past 400 lines it has two jobs: split it"
     assert not source.strip() or ast.get_docstring(ast.parse(source)), "it opens with a docstring"
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_no_event_loop_is_in_debug_mode_whatever_the_environment_says(file: str) -> None:
+    """It would log arguments and results: who may run a command may not read all it sees."""
+    for node in ast.walk(ast.parse(FILES[file].read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "asyncio.run",
+            "asyncio.Runner",
+        ):
+            said = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert said.get("debug") == "False" or part_of(file) == ASIDE
 
 
 def pinned(lock: str) -> Iterator[tuple[Requirement, list[str]]]:

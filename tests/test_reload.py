@@ -117,6 +117,22 @@ def test_a_changed_file_is_seen_where_that_is_wanted(files: Files) -> None:
         until(lambda: statuses(gateway, "/new") == {200}, "the new route is there")
 
 
+def test_a_rotated_secret_is_seen_where_that_is_wanted(files: Files) -> None:
+    files.settings["reload"]["watch"] = True
+    files.settings["app_tokens"] = {"secrets_file": str(files.folder / "tokens.json")}
+    (files.folder / "tokens.json").touch(0o600)
+    with running(files) as gateway:
+        rotated = gateway.result("tokens", "rotate", "--no-reload")
+        port = {"GATEWAY_ADMIN__PORT": str(gateway.admin_port)}
+        words = ("tokens", "show", "--running", "--output", "json")
+
+        def known() -> bool:
+            shown = json.loads(gateway.command(*words, environ=port).stdout)
+            return [row["id"] for row in shown] == ["k1", rotated["id"]]
+
+        until(known, "the gateway knows the new secret")
+
+
 def test_settings_that_cannot_change_live_are_named_and_stay(files: Files) -> None:
     with running(files) as gateway:
         files.settings["logging"] = {"level": "debug"}

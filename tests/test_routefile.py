@@ -148,6 +148,7 @@ def test_a_route_has_the_defaults_that_the_design_gives(load):
         "inject": False,
         "owner": None,
         "scope": (),
+        "vip": False,
         "enforce": True,
         "loose_path": False,
         "cors": None,
@@ -251,6 +252,8 @@ def test_the_table_is_told_as_data(load):
             "path": "/{x}",
             "auth": "public",
             "plan": None,
+            "scope": [],
+            "vip": False,
             "upstream": "up",
             "limits": ["9 in 60 s per ip"],
         }
@@ -364,6 +367,24 @@ METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
         (
             {"scope": "[x]"},
             "4:62: route 'a': scope needs an app token: auth: app_token, or owner: app_token",
+        ),
+        (
+            {"vip": "true"},
+            "4:60: route 'a': vip needs an app token: auth: app_token, or owner: app_token",
+        ),
+        (
+            {"auth": "app_token", "scope": "['user trade']"},
+            (
+                "4:66: route 'a': scope[0] must be one word of visible ASCII characters, "
+                "without quotes"
+            ),
+        ),
+        (
+            {"auth": "app_token", "scope": "['a\"b']"},
+            (
+                "4:66: route 'a': scope[0] must be one word of visible ASCII characters, "
+                "without quotes"
+            ),
         ),
         (
             {"auth": "body_credentials", "websocket": "true"},
@@ -860,6 +881,28 @@ REGISTERED = {"auth": "registered_key"}
                 (
                     "gateway.yaml:2:40: app_tokens.secrets[0].secret reads NEW, "
                     "which is not set in the environment; sign-in by apple needs it"
+                )
+            ],
+        ),
+        (
+            "app_tokens: {legacy: {secret: '${OLD}', until: 2027-01-01}}",
+            {},
+            {},
+            [
+                (
+                    "gateway.yaml:1:31: app_tokens.legacy.secret reads OLD, which is not set in "
+                    "the environment; set it, or leave app_tokens.legacy out"
+                )
+            ],
+        ),
+        (
+            "app_tokens: {legacy: {until: 2027-01-01}}",
+            {},
+            {},
+            [
+                (
+                    "gateway.yaml:1:22: app_tokens.legacy.secret is missing; set it, or leave "
+                    "app_tokens.legacy out"
                 )
             ],
         ),

@@ -289,6 +289,17 @@ ADDRESS = "must be an address, as in https://example.com/path"
             "1:38: app_tokens.secrets has 'a' twice; rename one",
         ),
         (
+            "app_tokens: {refresh: {idle: 600}}",
+            (
+                "1:23: app_tokens.refresh ends after 600 s, before the access token does "
+                "(app_tokens.lifetime is 604800): shorten that, to minutes"
+            ),
+        ),
+        (
+            "app_tokens: {refresh: {grace: 61}}",
+            "1:31: app_tokens.refresh.grace must be at most 60; it is 61",
+        ),
+        (
             "vault: {encryption_keys: [{id: a, secret: QUJD}]}",
             f"1:43: vault.encryption_keys[0].secret {VAULT}",
         ),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.identity.users import LARGEST_ID
+from gateway.identity.user import LARGEST_ID
 from gateway.jsonbody import normal_email
 from gateway.networks import listed
 from gateway.store.times import has_passed, iso_utc, unix_seconds
@@ -66,6 +66,14 @@ def key_id(value: Any) -> str:
     text = word(value)
     if text.startswith("pk_"):
         raise BadArgument("must be the key's id (k_...), not the key itself, which is a secret")
+    return text
+
+
+def token_id(value: Any) -> str:
+    """What names a token without being it."""
+    text = word(value)
+    if text.startswith(("eyJ", "rt_")):
+        raise BadArgument("must be the token's id (its jti), not the token itself, a secret")
     return text
 
 
@@ -161,6 +169,20 @@ def silence(value: Any) -> int:
 def days(value: Any) -> int:
     if type(value) is not int or not 0 < value <= MOST_DAYS:
         raise BadArgument(f"must be a whole number from 1 to {MOST_DAYS}")
+    return value
+
+
+def provider(value: Any) -> str:
+    """Who proves a person at sign-in."""
+    text = _text(value)
+    if text not in ("google", "apple"):
+        raise BadArgument("must be google or apple")
+    return text
+
+
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise BadArgument("must be true or false")
     return value
 
 

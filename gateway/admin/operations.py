@@ -1,128 +1,25 @@
-"""Every command on keys, plans, users, registered keys and blocks, as functions on the stores.
+"""Every command on keys, plans and blocks, as functions on the stores.
 
-`OPERATIONS` names them. The command line runs them on the store itself; where the store is in the
-memory of a running gateway, the admin API runs the very same there. Each takes plain JSON values
-and returns plain JSON values, with the names that ARCHITECTURE.md gives to what Redis holds.
-
-Outcomes: a result; `Refused` (with `BadArgument`, the caller's mistake, as one kind of it); or a
-`GatewayError` when something that must be asked could not be asked. No message repeats what was
-given: it could be a secret in the wrong place.
+`OPERATIONS` names them, and those of files beside this one. The command line runs them on the store
+itself; where the store is in the memory of a running gateway, the admin API runs the very same
+there. Each takes plain JSON values and returns plain JSON values, with the names that
+ARCHITECTURE.md gives to what Redis holds.
 """
 
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.admin import arguments as given
-from gateway.admin.arguments import BadArgument, Parser, Refused
-from gateway.errors import StoreUnavailable
-from gateway.identity.users import UserExistsError, Users
-from gateway.limits import ClientAddresses, Limiter, Policy
-from gateway.settings import Settings
-from gateway.store.barrier import Barriers
-from gateway.store.keys import Keys
+from gateway.admin import tokens
+from gateway.admin.arguments import BadArgument, Refused
+from gateway.admin.operation import Context, Operation, open_context
+from gateway.admin.users import USERS, existing_user
+from gateway.admin.vault import VAULT
 from gateway.store.ledger import DAY_SECONDS
-from gateway.store.plans import Plans
-from gateway.store.redis import Store
-from gateway.store.rotation import NotRotatable, Rotation
-from gateway.store.usage import Usage
-from gateway.vault import Vault
+from gateway.store.rotation import NotRotatable
 from gateway.yamlfile import did_you_mean
 
 __all__ = ["OPERATIONS", "BadArgument", "Context", "Operation", "Refused", "open_context"]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What operations run on."""
-
-    settings: Settings
-    store: Store
-    keys: Keys
-    usage: Usage
-    rotation: Rotation
-    plans: Plans
-    users: Users
-    vault: Vault
-    limiter: Limiter
-
-
-@contextlib.asynccontextmanager
-async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIterator[Context]:
-    """A context of its own, for a process that is no gateway; Redis gets `timeout_seconds` a call.
-
-    Raises ConfigurationError if the store is one that this gateway can't work with.
-    """
-    store = await Store.open(settings.store, timeout=timeout_seconds)
-    limit = settings.rate_limit
-    users = Users(store, settings.keys)
-    keys = Keys(store, settings.keys, users)
-    limiter = Limiter(
-        Policy("ip", limit.requests, limit.window, limit.block),
-        store,
-        addresses=ClientAddresses(settings.client_ip),
-    )
-    try:
-        yield Context(
-            settings=settings,
-            store=store,
-            keys=keys,
-            usage=Usage(store),
-            rotation=Rotation(store, keys),
-            plans=Plans(users, settings.plans),
-            users=users,
-            vault=Vault(store, settings.vault),
-            limiter=limiter,
-        )
-    finally:
-        await limiter.close()
-        await store.close()
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """One command: what it does, whether that changes anything, and the arguments it takes.
-
-    `acknowledged`: it may take something away, and is done when every worker has heard of it. Its
-    result says so too, see `barrier.py`.
-    """
-
-    work: Callable[..., Awaitable[Any]]
-    changes: bool
-    required: Mapping[str, Parser] = field(default_factory=dict)
-    optional: Mapping[str, Parser] = field(default_factory=dict)
-    acknowledged: bool = False
-
-    async def run(self, context: Context, /, **arguments: Any) -> Any:
-        """Check the arguments, all of them, and do the work. None stands for "not given"."""
-        parsers = {**self.required, **self.optional}
-        for name in arguments:
-            if name not in parsers:
-                # What is shown are our names, never the given one: it came from outside.
-                hint = did_you_mean(name, parsers) if parsers else "; it takes none"
-                raise BadArgument(f"unknown argument{hint}")
-        present = {name: value for name, value in arguments.items() if value is not None}
-        parsed = {}
-        for name, parse in parsers.items():
-            if name in present:
-                try:
-                    parsed[name] = parse(present[name])
-                except BadArgument as error:
-                    raise BadArgument(f"{name} {error}") from None
-            elif name in self.required:
-                raise BadArgument(f"{name} is missing")
-        if not self.acknowledged:
-            return await self.work(context, **parsed)
-        async with Barriers(context.store) as barriers:
-            result = await self.work(context, **parsed)
-            try:
-                return {**result, **(await barriers.passed()).shown()}
-            except StoreUnavailable:
-                raise Refused(
-                    "it is done, but who has heard of it could not be asked: the store went away; "
-                    "the same command asks again"
-                ) from None
 
 
 async def issue_key(
@@ -134,7 +31,8 @@ async def issue_key(
     allow: str | None = None,
 ) -> dict[str, Any]:
     """A new key, and the only answer that ever holds it. An unknown user is created."""
-    record, key = await context.keys.issue(user, name, expires, allow)
+    with existing_user():
+        record, key = await context.keys.issue(user, name, expires, allow)
     issued = {
         "id": record.id,
         "key": key,
@@ -235,82 +133,18 @@ async def set_plan(
     known = context.settings.plans
     if plan not in known:
         raise Refused(f"the settings name no such plan{did_you_mean(plan, known)}")
-    return (await context.plans.set(user, plan, until)).shown()
+    with existing_user():
+        return (await context.plans.set(user, plan, until)).shown()
 
 
 async def revoke_plan(context: Context, *, user: int) -> dict[str, Any]:
-    try:
+    with existing_user():
         return (await context.plans.revoke(user)).shown()
-    except LookupError:
-        raise _no_user() from None
 
 
 async def show_plan(context: Context, *, user: int) -> dict[str, Any]:
-    try:
+    with existing_user():
         return (await context.plans.show(user)).shown()
-    except LookupError:
-        raise _no_user() from None
-
-
-async def create_user(
-    context: Context,
-    *,
-    email: str | None = None,
-    name: str | None = None,
-    id: int | None = None,  # noqa: A002  # as above
-) -> dict[str, Any]:
-    """With the next free id unless one is given."""
-    try:
-        return (await context.users.create(email=email, name=name, id=id)).shown()
-    except UserExistsError as error:
-        raise Refused(f"{error}; `gateway users list` shows them") from None
-
-
-async def list_users(context: Context) -> list[dict[str, Any]]:
-    return [user.shown() for user in await context.users.list()]
-
-
-async def show_user(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
-    try:
-        return (await context.users.show(id)).shown()
-    except LookupError:
-        raise _no_user() from None
-
-
-async def revoke_tokens(context: Context, *, id: int) -> dict[str, Any]:  # noqa: A002  # as above
-    """Of later sign-ins, the tokens are good."""
-    try:
-        return (await context.users.revoke_tokens(id)).shown()
-    except LookupError:
-        raise _no_user() from None
-
-
-async def add_registered_key(
-    context: Context, *, email: str, api_key: str, api_secret: str
-) -> dict[str, Any]:
-    """In place of one that is there."""
-    if all(key.secret is None for key in context.settings.vault.encryption_keys):
-        raise Refused(
-            "there is no key to encrypt with: set GATEWAY_VAULT_KEY, or what else "
-            "vault.encryption_keys reads, to base64 of 32 bytes (openssl rand -base64 32)"
-        )
-    try:
-        return await context.vault.add(email, api_key, api_secret)
-    except ValueError as error:
-        raise BadArgument(str(error)) from None
-
-
-async def show_registered_key(context: Context, *, email: str) -> dict[str, Any]:
-    record = await context.vault.show(email)
-    if record is None:
-        raise _no_registered_key()
-    return record
-
-
-async def remove_registered_key(context: Context, *, email: str) -> dict[str, Any]:
-    if not await context.vault.remove(email):
-        raise _no_registered_key()
-    return {"email": email, "removed": True}
 
 
 async def list_blocks(context: Context) -> list[dict[str, Any]]:
@@ -325,14 +159,6 @@ async def lift_block(context: Context, *, ip: str) -> dict[str, Any]:
 
 def _no_key() -> Refused:
     return Refused("there is no key with this id; `gateway keys list` shows the ids")
-
-
-def _no_user() -> Refused:
-    return Refused("there is no user with this id; `gateway users list` shows the ids")
-
-
-def _no_registered_key() -> Refused:
-    return Refused("no key is registered for this email")
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -374,21 +200,9 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "plans.revoke": Operation(revoke_plan, True, {"user": given.user_id}, acknowledged=True),
     "plans.show": Operation(show_plan, False, {"user": given.user_id}),
-    "users.create": Operation(
-        create_user, True, {}, {"email": given.email, "name": given.name, "id": given.user_id}
-    ),
-    "users.list": Operation(list_users, False),
-    "users.show": Operation(show_user, False, {"id": given.user_id}),
-    "users.revoke-tokens": Operation(revoke_tokens, True, {"id": given.user_id}, acknowledged=True),
-    "vault.add": Operation(
-        add_registered_key,
-        True,
-        {"email": given.email, "api_key": given.secret, "api_secret": given.secret},
-    ),
-    "vault.show": Operation(show_registered_key, False, {"email": given.email}),
-    "vault.remove": Operation(
-        remove_registered_key, True, {"email": given.email}, acknowledged=True
-    ),
+    **USERS,
+    **tokens.OPERATIONS,
     "ips.list": Operation(list_blocks, False),
     "ips.unblock": Operation(lift_block, True, {"ip": given.ip}),
+    **VAULT,
 }

@@ -2,7 +2,8 @@
 
 The key is looked up by its sha256, in this process if it was seen before; whose it is and which
 plan is active come from the same kind of copy. 401: no key, several, or none that is valid. 403:
-the key is good, but not from this address, or the user's plan does not open the route.
+the key is good, but not from this address, or its user is disabled, or the user's plan does not
+open the route.
 """
 
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from gateway.auth.base import Authenticator, identity
 from gateway.errors import REALM, Forbidden, Unauthenticated
 from gateway.exchange import Exchange, Identity
+from gateway.identity.user import account_disabled
 from gateway.identity.users import Users
 from gateway.store.keys import Keys, digest, well_formed
 from gateway.store.plans import Plans
@@ -58,9 +60,11 @@ class PlanKey(Authenticator):
             raise Forbidden(
                 "This API key may not be used from your address", reason="address_not_allowed"
             )
+        user = await self._users.get(record.user_id)
+        if user is not None and user.is_disabled:
+            raise account_disabled()
         if self._plan is None:
             return identity(self.pattern, record.user_id, key_id=record.id)
-        user = await self._users.get(record.user_id)
         if user is None or not self._plans.is_open(
             user.plan, user.plan_expires_at, self._plan, now
         ):
@@ -68,7 +72,7 @@ class PlanKey(Authenticator):
                 f"The plan this endpoint requires ({self._plan}) is not active",
                 reason="plan_not_active",
             )
-        return identity(self.pattern, user.id, user.email, user.plan, record.id)
+        return identity(self.pattern, user.id, user.own_email, user.plan, record.id)
 
 
 def _refused(detail: str, reason: str) -> Unauthenticated:

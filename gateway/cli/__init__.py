@@ -5,6 +5,7 @@ called, and what is heavy (aiohttp, redis, pydantic) when it is needed: `gateway
 wait for none of it.
 """
 
+import sys
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -14,6 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from gateway.cli.options import group
+from gateway.memory import keep_private
 
 GROUPS = {
     "serve": "Run the gateway.",
@@ -23,7 +25,8 @@ GROUPS = {
     "routes": "Show the route table.",
     "keys": "Issue, list, change, rotate and revoke plan keys.",
     "plans": "Set, show and take away the plan of a user.",
-    "users": "Create, list and show users; end their tokens.",
+    "users": "Create, show, disable, unlink and delete users.",
+    "tokens": "Revoke app tokens; show and rotate their secrets.",
     "vault": "Register, show and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",
     "store": "Check the Redis that the settings name.",
@@ -74,4 +77,12 @@ def _gateway(
 
 def main() -> None:
     """The `gateway` command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage."""
-    app(prog_name="gateway")
+    keep_private()
+    try:
+        app(prog_name="gateway")
+    except Exception as error:  # noqa: BLE001  # its own words could quote a secret
+        from gateway.observe.logs import wordless  # noqa: PLC0415  # nobody else waits for it
+        from gateway.observe.redaction import redact  # noqa: PLC0415
+
+        print(redact(wordless(error)), file=sys.stderr)
+        raise SystemExit(1) from None

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from gateway.settings import Settings
 
 
-def read_settings(options: Options) -> "Settings":
-    """The settings alone. Raises Failure with all that is wrong with them."""
+def read_settings(options: Options, *, token_file: bool = True) -> "Settings":
+    """The settings alone. Raises Failure with all that is wrong with them.
+
+    `token_file` is for `load_settings`.
+    """
     from gateway.errors import ConfigurationError  # noqa: PLC0415  # `--help` needs none of it
     from gateway.settings import load_settings  # noqa: PLC0415
 
     try:
-        return load_settings(options.settings_path, os.environ)
+        return load_settings(options.settings_path, os.environ, token_file=token_file)
     except ConfigurationError as error:
         raise _wrong(error.complaints) from None
 

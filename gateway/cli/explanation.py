@@ -85,8 +85,8 @@ def _limits(
     if limit.enabled and path not in limit.exempt:
         yield _limit("ip", "ip", limit.requests, limit.window, block=limit.block)
     if isinstance(taker, OwnEndpoint):
-        if taker.has_limit:
-            yield _limit(taker.name, "ip", settings.vault.requests, settings.vault.window)
+        if (own_limit := taker.limit(settings)) is not None:
+            yield _limit(own_limit[0], "ip", *own_limit[1:])
         return
     for own in taker.limits:
         name, weight = own.name(taker.name), own.weight or taker.weight
@@ -133,6 +133,8 @@ def _demands(route: RouteSpec) -> str:
         demands += ", and an app token of the user whose email it is"
     if route.scope:
         demands += f", with scope {' '.join(route.scope)}"
+    if route.vip:
+        demands += ", of a user who is a VIP now"
     return demands if route.enforce else f"{demands}; not enforced, only reported"
 
 

@@ -15,13 +15,13 @@ from gateway.cli.options import (
     example,
     group,
 )
-from gateway.cli.transfer import add_commands
+from gateway.cli.transfer import add_key_commands
 
 app = group(
     "Issue, list, change, rotate and revoke plan keys.",
     "gateway keys issue --user 42 --name laptop",
 )
-add_commands(app)
+add_key_commands(app)
 
 KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id (k_...), not the key.")]
 

@@ -42,7 +42,7 @@ def operate(
         if settings.store.url.startswith("memory://"):
             result = ask_gateway(settings, operation, arguments)
         else:
-            result = asyncio.run(ask_store(settings, operation, arguments))
+            result = asyncio.run(ask_store(settings, operation, arguments), debug=False)
         show(result, options.output, tables)
         if isinstance(result, dict) and result.get("unconfirmed"):
             raise Failure(UNCONFIRMED)

@@ -35,7 +35,7 @@ def show_routes(
             shown = [
                 row
                 | {"methods": ", ".join(row["methods"] or ["all"])}
-                | {"limits": "; ".join(row["limits"])}
+                | {"scope": " ".join(row["scope"]), "limits": "; ".join(row["limits"])}
                 for row in table
             ]
             show(shown, output)

@@ -39,7 +39,7 @@ def check(
     with failures(output):
         settings = read_settings(Options(config, routes, output))
         try:
-            findings = asyncio.run(store_check.check(settings.store))
+            findings = asyncio.run(store_check.check(settings.store), debug=False)
         except ConfigurationError as error:
             raise Failure(str(error)) from None
     good = all(finding.level != "error" for finding in findings)

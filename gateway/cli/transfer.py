@@ -1,4 +1,7 @@
-"""`gateway keys export` and `import`: all plan keys as JSON lines, without the keys themselves."""
+"""`gateway keys export` and `import`, and those of users: records as JSON lines.
+
+Of plan keys there are hashes only, never the keys themselves.
+"""
 
 import asyncio
 import sys
@@ -7,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -26,19 +29,32 @@ from gateway.cli.output import Failure, failures, show
 
 if TYPE_CHECKING:
     from gateway.settings import Settings
-    from gateway.store.transfer import Transfer
+    from gateway.store.lines import Transfer
+
+Kind: TypeAlias = Literal["keys", "users"]
 
 PROGRESS_SECONDS = 0.5
 LONGEST_LINE_BYTES = 65_536  # more than the longest that is taken
 STANDARD = Path("-")
 
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines; - is standard input.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="The file goes before what is here.")]
 
-def add_commands(app: typer.Typer) -> None:
+
+def add_key_commands(app: typer.Typer) -> None:
     app.command("export", epilog=example("gateway keys export > keys.jsonl"))(export_keys)
     app.command(
         "import",
         epilog=example("gateway keys import keys.jsonl", "gateway keys import - < keys.jsonl"),
     )(import_keys)
+
+
+def add_user_commands(app: typer.Typer) -> None:
+    app.command("export", epilog=example("gateway users export > users.jsonl"))(export_users)
+    app.command(
+        "import",
+        epilog=example("gateway users import users.jsonl", "gateway users import - < users.jsonl"),
+    )(import_users)
 
 
 def export_keys(
@@ -47,16 +63,12 @@ def export_keys(
     output: OutputForm = Output.TEXT,
 ) -> None:
     """Write every key's record to standard output, as JSON lines with hashes only."""
-    options = Options(config, routes, output)
-    with failures(output):
-        asyncio.run(_export(read_settings(options)))
+    _export("keys", Options(config, routes, output))
 
 
 def import_keys(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="JSON lines; - is standard input.")],
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="The file goes before what is here.")
-    ] = False,
+    file: Source,
+    overwrite: Overwrite = False,
     config: ConfigFile = None,
     routes: RoutesFile = DEFAULT_ROUTES,
     output: OutputForm = Output.TEXT,
@@ -70,36 +82,75 @@ def import_keys(
     Lines that can't be taken are told, with their numbers, and the others are taken; then the exit
     code is 1. Interrupted, or with those lines mended, the same command goes on where it was.
     """
-    options = Options(config, routes, output)
-    with failures(output):
+    _import("keys", Options(config, routes, output), file, overwrite=overwrite)
+
+
+def export_users(
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Write every user's record to standard output, as JSON lines; deleted ones too."""
+    _export("users", Options(config, routes, output))
+
+
+def import_users(
+    file: Source,
+    overwrite: Overwrite = False,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Take users in from JSON lines as `export` writes them; each has an id.
+
+    A user who is here stays as they are, but what ends access is taken over: disabled_at, the end
+    of tokens, links that were taken away; with --overwrite the file's name, plan and the like are
+    too. No Google or Apple account and no email moves from one user to another, nobody who was
+    deleted comes back, and no line deletes anybody.
+
+    Lines that can't be taken are told, with their numbers, and the others are taken; then the exit
+    code is 1. Interrupted, or with those lines mended, the same command goes on where it was.
+    """
+    _import("users", Options(config, routes, output), file, overwrite=overwrite)
+
+
+def _import(kind: Kind, options: Options, file: Path, *, overwrite: bool) -> None:
+    with failures(options.output):
         settings = read_settings(options)
         with _opened(file) as lines:
             try:
-                result = asyncio.run(_import(settings, lines, overwrite=overwrite))
+                result = asyncio.run(_take(kind, settings, lines, overwrite=overwrite), debug=False)
             except KeyboardInterrupt:
                 raise Failure("interrupted; the same command goes on where it was") from None
         source = "standard input" if file == STANDARD else file
         complaints = [f"{source}:{number}: {why}" for number, why in result.pop("complaints")]
-        show(result, output)
+        show(result, options.output)
         if refused := result["refused"]:
             more = refused - len(complaints)
             complaints += [f"and {more} lines more"] if more else []
             raise Failure(f"{refused} lines were not taken", complaints=complaints)
 
 
-async def _export(settings: "Settings") -> None:
-    async with _transfer(settings) as transfer:
+def _export(kind: Kind, options: Options) -> None:
+    with failures(options.output):
+        asyncio.run(_give(kind, read_settings(options)), debug=False)
+
+
+async def _give(kind: Kind, settings: "Settings") -> None:
+    async with _transfer(kind, settings) as transfer:
         async for line in transfer.export():
             print(line)
         if transfer.unread:
             raise Failure(f"{transfer.unread} records could not be read, and are left out")
 
 
-async def _import(settings: "Settings", lines: "Lines", *, overwrite: bool) -> dict[str, Any]:
+async def _take(
+    kind: Kind, settings: "Settings", lines: "Lines", *, overwrite: bool
+) -> dict[str, Any]:
     began = told = time.monotonic()
     result: dict[str, Any] = {"complaints": []}
     on_terminal = sys.stderr.isatty()
-    async with _transfer(settings, overwrite=overwrite) as transfer:
+    async with _transfer(kind, settings, overwrite=overwrite) as transfer:
         async for tally in transfer.take(lines):
             result = asdict(tally)
             now = time.monotonic()
@@ -118,15 +169,22 @@ async def _import(settings: "Settings", lines: "Lines", *, overwrite: bool) -> d
 
 
 @asynccontextmanager
-async def _transfer(settings: "Settings", *, overwrite: bool = False) -> "AsyncIterator[Transfer]":
+async def _transfer(
+    kind: Kind, settings: "Settings", *, overwrite: bool = False
+) -> "AsyncIterator[Transfer[Any]]":
     from gateway.admin.operations import open_context  # noqa: PLC0415  # brings redis
-    from gateway.store.transfer import Transfer  # noqa: PLC0415
+    from gateway.identity.transfer import UserTransfer  # noqa: PLC0415
+    from gateway.store.transfer import KeyTransfer  # noqa: PLC0415
 
     if settings.store.url.startswith("memory://"):
-        raise Failure("memory:// ends with its gateway: set store.url to a Redis to move keys")
+        raise Failure(f"memory:// ends with its gateway: set store.url to a Redis to move {kind}")
     with store_failures(settings, "transfer"):
         async with open_context(settings, timeout_seconds=STORE_SECONDS) as context:
-            yield Transfer(context.store, context.users, settings.plans, overwrite=overwrite)
+            if kind == "keys":
+                plans = settings.plans
+                yield KeyTransfer(context.store, context.users, plans, overwrite=overwrite)
+            else:
+                yield UserTransfer(context.store, settings.plans, overwrite=overwrite)
 
 
 class Lines:

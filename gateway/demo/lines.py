@@ -316,6 +316,18 @@ _APP_TOKEN = (
         "signed in",
         shows=('"apple_id": "', '"email": "jane@example.com"'),
     ),
+    Line(
+        'curl -i -X POST "$GW/auth/logout" -H "Authorization: Bearer $TOKEN"',
+        200,
+        "signed out",
+        shows=('"everywhere": true',),
+    ),
+    Line(
+        'curl -i "$GW/users/me" -H "Authorization: Bearer $TOKEN"',
+        401,
+        "the token has ended",
+        shows=('error="invalid_token"',),
+    ),
 )
 
 _REFUSED = (

@@ -21,9 +21,9 @@ elseif redis.call('EXISTS', USER .. id) == 1 then
 end
 
 create(id, now)
-if fill(id, 'email', email) then
+if fill(USER .. id, 'email', email) then
   redis.call('SET', KEYS[1], id)
 end
-fill(id, 'name', name)
+fill(USER .. id, 'name', name)
 
 return {id, redis.call('HGETALL', USER .. id)}

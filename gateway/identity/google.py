@@ -1,99 +1,43 @@
-"""Google's ID tokens, verified by google-auth with certificates that we fetch ourselves.
+"""Google's ID tokens, and the certificates that Google publishes its keys in.
 
-google-auth's own way to fetch them blocks the event loop, and fetches on every call. It also takes
-ES256 and tokens without a key id; both are refused before it is asked.
+A token may be issued to one client (`azp`) for another (`aud`), as an Android app's is for the
+server's; both have to be ours. `hd` names the Workspace domain of an account that belongs to one.
 """
 
-import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from aiohttp import ClientSession
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from google.auth import exceptions
-from google.auth import jwt as google_jwt
 
-from gateway.errors import DependencyUnavailable
-from gateway.identity import jose
-from gateway.identity.certificates import ProviderKeys, UnusableKeysError
-from gateway.identity.provider import (
-    CLOCK_SKEW_SECONDS,
-    MAX_TOKEN_LENGTH,
-    ProvenIdentity,
-    Refusal,
-    proven_identity,
-    refused,
-)
-
-ISSUERS = frozenset({"accounts.google.com", "https://accounts.google.com"})
-MIN_RSA_BITS = 2048
-
-_decode: Callable[..., dict[str, Any]] = google_jwt.decode
+from gateway.identity.provider import Refusal, refused
+from gateway.identity.verification import TokenVerifier, VerificationKey
+from gateway.sections import GoogleSettings
 
 
-class GoogleVerifier:
-    """Verifies Google ID tokens for the `audiences` (our OAuth client ids).
-
-    `clock` is for the age of certificates, monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        session: ClientSession,
-        certificates_url: str,
-        audiences: Sequence[str],
-        *,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.keys = ProviderKeys(session, certificates_url, parse_certificates, clock=clock)
-        self._audiences = list(audiences)
-
-    async def verify(self, token: str) -> ProvenIdentity:
-        """Who `token` proves. Raises Unauthenticated, or DependencyUnavailable."""
-        if not self._audiences:
-            raise DependencyUnavailable(reason="sign_in_not_configured", retry_after=60)
-        try:
-            unverified = jose.read(token, max_length=MAX_TOKEN_LENGTH)
-            jose.seconds(unverified.claims, "iat")
-            expires_at = jose.seconds(unverified.claims, "exp")
-        except jose.MalformedTokenError:
-            raise refused() from None
-        if unverified.algorithm != "RS256":
-            raise refused()
-        certificate = await self.keys.get(unverified.key_id)
-        if certificate is None:
-            raise refused()
-        try:
-            claims = _decode(
-                token,
-                certs={unverified.key_id: certificate},
-                audience=self._audiences,
-                clock_skew_in_seconds=CLOCK_SKEW_SECONDS,
-            )
-        except exceptions.InvalidValue:  # the signature is good: too early, too late, not for us
-            late = expires_at + CLOCK_SKEW_SECONDS < time.time()
-            raise refused(Refusal.EXPIRED if late else Refusal.INVALID) from None
-        except exceptions.GoogleAuthError:
-            raise refused() from None
-        issuer = claims.get("iss")
-        if not isinstance(issuer, str) or issuer not in ISSUERS:
-            raise refused()
-        return proven_identity(claims, email_required=True)
+def parse_certificates(document: dict[str, Any]) -> dict[str, VerificationKey | None]:
+    """Google's map of key id to certificate (PEM); None for what can't be used as such."""
+    return {key_id: _verification_key(pem) for key_id, pem in document.items()}
 
 
-def parse_certificates(document: dict[str, Any]) -> dict[str, str]:
-    """Google's map of key id to certificate (PEM). Raises ValueError if anything else is in it:
-    better the certificates of an hour ago than half of new ones.
-    """
-    for pem in document.values():
-        if not isinstance(pem, str):
-            raise UnusableKeysError("not a certificate")
-        try:
-            key = x509.load_pem_x509_certificate(pem.encode()).public_key()
-        except UnsupportedAlgorithm:
-            raise UnusableKeysError("not a key that can be used") from None
-        if not isinstance(key, RSAPublicKey) or key.key_size < MIN_RSA_BITS:
-            raise UnusableKeysError("not an RSA key of 2048 bits or more")
-    return document
+def _verification_key(pem: Any) -> VerificationKey | None:
+    if not isinstance(pem, str):
+        return None
+    try:
+        key = VerificationKey.of(x509.load_pem_x509_certificate(pem.encode()).public_key())
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+    return key if key is not None and key.algorithm == "RS256" else None
+
+
+class GoogleVerifier(TokenVerifier[GoogleSettings]):
+    """Verifies Google ID tokens."""
+
+    issuers = frozenset({"accounts.google.com", "https://accounts.google.com"})
+    algorithms = frozenset({"RS256"})
+    email_required = True
+    parse = staticmethod(parse_certificates)
+
+    def check_own(self, claims: dict[str, Any]) -> None:
+        domains, domain = self.settings.hosted_domains, claims.get("hd")
+        if domains and not (isinstance(domain, str) and domain.lower() in domains):
+            raise refused(Refusal.HOSTED_DOMAIN)

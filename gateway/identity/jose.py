@@ -18,7 +18,7 @@ from gateway.errors import Invalid
 from gateway.jsonbody import parse_object
 
 _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
-_REFUSED_PARAMETERS = frozenset({"b64", "crit", "jku", "jwk", "x5c", "x5u", "zip"})
+_REFUSED_PARAMETERS = frozenset({"b64", "crit", "cty", "jku", "jwk", "x5c", "x5u", "zip"})
 
 
 class MalformedTokenError(ValueError):
@@ -27,14 +27,17 @@ class MalformedTokenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class UnverifiedToken:
-    """What a token says of itself."""
+    """What a token says of itself; `signed` is what its `signature` has to be of."""
 
     algorithm: str
-    key_id: str
+    key_id: str  # "" where none was asked for, and there is none
+    type: str  # `typ` as a short media type in lower case; without one, "jwt"
     claims: dict[str, Any]
+    signed: bytes
+    signature: bytes
 
 
-def read(token: str, *, max_length: int) -> UnverifiedToken:
+def read(token: str, *, max_length: int, needs_key_id: bool = True) -> UnverifiedToken:
     """Take `token` apart. Raises MalformedTokenError for anything out of the ordinary."""
     if len(token) > max_length:
         raise MalformedTokenError("too long")
@@ -45,16 +48,42 @@ def read(token: str, *, max_length: int) -> UnverifiedToken:
     if not _REFUSED_PARAMETERS.isdisjoint(header):
         raise MalformedTokenError("a header parameter that is not taken")
     algorithm, key_id = header.get("alg"), header.get("kid")
-    if not isinstance(algorithm, str) or not isinstance(key_id, str) or not key_id:
-        raise MalformedTokenError("no algorithm or no key id")
-    return UnverifiedToken(algorithm, key_id, _object(parts[2]))
+    if key_id is None and "kid" not in header and not needs_key_id:
+        key_id = ""
+    elif not isinstance(key_id, str) or not key_id:
+        raise MalformedTokenError("no key id")
+    if not isinstance(algorithm, str):
+        raise MalformedTokenError("no algorithm")
+    signature, signed = _decoded(parts[3]), token[: parts.end(2)].encode()
+    return UnverifiedToken(algorithm, key_id, _type(header), _object(parts[2]), signed, signature)
+
+
+def _type(header: dict[str, Any]) -> str:
+    """RFC 7515 §4.1.9. A token of another kind, signed with the same key, is not one of ours."""
+    kind = header.get("typ", "jwt")
+    if not isinstance(kind, str):
+        raise MalformedTokenError("typ is not text")
+    return kind.lower().removeprefix("application/")
 
 
 def _object(segment: str) -> dict[str, Any]:
     try:
-        return parse_object(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    except (binascii.Error, Invalid):
+        return parse_object(_decoded(segment))
+    except Invalid:
         raise MalformedTokenError("a segment is not a JSON object") from None
+
+
+def _decoded(segment: str) -> bytes:
+    """What it stands for, if it is the one text that does (RFC 4648 §3.5): else one token would
+    have several forms, each with a digest of its own.
+    """
+    try:
+        decoded = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except binascii.Error:
+        raise MalformedTokenError("a segment is not base64url") from None
+    if base64.urlsafe_b64encode(decoded).rstrip(b"=") != segment.encode():
+        raise MalformedTokenError("a segment has bits that nothing reads")
+    return decoded
 
 
 def seconds(claims: dict[str, Any], name: str) -> float:

@@ -1,22 +1,23 @@
--- Ends all tokens that a user has, and none of those that later sign-ins bring.
+-- Ends all tokens that a user has, and disables or enables them if that is asked for.
 --
 -- KEYS[1]  {prefix}:user:{id}
--- ARGV[1]  {prefix}:user:
+-- ARGV[1]  'disable', 'enable', or '' for neither
 -- ARGV[2]  the time, ISO 8601 UTC
 -- ARGV[3]  the same in Unix seconds, with three decimals
 -- Returns the record's fields and values, or nil when there is no such user.
---
--- A token's time is its sign-in's, to the millisecond, or for one that was not issued here the
--- second before it. What is ended is later by a millisecond than now and than the last token.
 
-if redis.call('EXISTS', KEYS[1]) == 0 then
+local user = KEYS[1]
+
+if not is_user(user) then
   return nil
 end
-local id = string.sub(KEYS[1], #USER + 1)
-local ended = math.max(
-  tonumber(ARGV[3]), number_in(id, 'last_token_at'), number_in(id, 'tokens_valid_after')
-)
-redis.call(
-  'HSET', KEYS[1], 'tokens_valid_after', string.format('%.3f', ended + 0.001), 'updated_at', ARGV[2]
-)
-return redis.call('HGETALL', KEYS[1])
+if ARGV[1] ~= 'enable' or is_disabled(user) then
+  end_tokens(user, tonumber(ARGV[3]))
+  redis.call('HSET', user, 'updated_at', ARGV[2])
+end
+if ARGV[1] == 'disable' and not is_disabled(user) then
+  redis.call('HSET', user, 'disabled_at', ARGV[2])
+elseif ARGV[1] == 'enable' then
+  redis.call('HDEL', user, 'disabled_at')
+end
+return redis.call('HGETALL', user)

@@ -15,10 +15,12 @@ are not given again.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from gateway.errors import StoreUnavailable
+from gateway.identity.user import account_disabled, fits, named
 from gateway.jsonbody import normal_email
 from gateway.store.redis import Store
 from gateway.store.script import Script
@@ -30,6 +32,31 @@ Reply: TypeAlias = list[Any]  # that of the scripts
 Times: TypeAlias = tuple[str, str]  # now: ISO 8601 UTC; Unix seconds with three decimals
 
 
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """Whom a provider's token proves, as the scripts take them: '' is none.
+
+    `noted` is kept of a link: a JSON object after the name and value of its event.
+    """
+
+    provider: str = ""
+    subject: str = ""
+    email: str = ""
+    name: str = ""
+    noted: str = ""
+
+    @property
+    def field(self) -> str:
+        return self.provider and f"{self.provider}_id"
+
+    @property
+    def created_line(self) -> str:
+        return f'{{"event": "created", {self.noted}\n'
+
+
+NOBODY = Proven()  # signs in
+
+
 class SpreadUsers:
     """`index` names a key by field and value, `record` by id. Calls stand within `guard()`."""
 
@@ -39,10 +66,10 @@ class SpreadUsers:
         self._client = store.client
         self._record = record
         self._index = index
-        self._new_script = _script(store, "new_user.lua")
-        self._join_script = _script(store, "join_user.lua")
-        self._leave_script = _script(store, "leave_user.lua")
-        self._claim_script = _script(store, "claim_index.lua")
+        self._new_script = record_script(store, "new_user.lua")
+        self._join_script = record_script(store, "join_user.lua")
+        self._leave_script = record_script(store, "leave_user.lua")
+        self._claim_script = record_script(store, "claim_index.lua")
 
     async def create(self, user_id: str, email: str, name: str, now: Times) -> Reply:
         """As create_user.lua."""
@@ -54,65 +81,56 @@ class SpreadUsers:
             return ["id"]
         user_id = user_id or await self._next(fields, now)
         if email and not await self._claim("email", email, seen, user_id):
-            await self._leave_script(keys=[self._record(user_id)], args=["", ""])
+            await self._leave(user_id, NOBODY)
             return ["email"]
-        joined = await self._join(user_id, "", "", now)
+        joined = await self._join(user_id, NOBODY, "", now)
         return [user_id, joined[1] if joined else []]
 
-    async def sign_in(
-        self, provider: str, subject: str, email: str, name: str, now: Times
-    ) -> Reply:
+    async def sign_in(self, who: Proven, now: Times) -> Reply:
         """As sign_in.lua. Raises StoreUnavailable when others were ahead again and again."""
         for _ in range(ATTEMPTS):
-            reply = await self._attempt(provider, subject, email, name, now)
+            reply = await self._attempt(who, now)
             if reply is not None:
                 return reply
         raise StoreUnavailable
 
-    async def _attempt(
-        self, provider: str, subject: str, email: str, name: str, now: Times
-    ) -> Reply | None:
-        field = f"{provider}_id"
-        seen, user_id = await self._led(provider, subject, field)
-        seen_by_email, owner = await self._led("email", email, "email")
-        fill = {"name": name}
-        if owner in ("", user_id):
-            fill["email"] = email
-        joined = user_id and await self._join(user_id, field, subject, now, fill)
+    async def _attempt(self, who: Proven, now: Times) -> Reply | None:
+        seen, user_id = await self._led(who.provider, who.subject, who.field)
+        seen_by_email, owner = await self._led("email", who.email, "email")
+        own_email = who.email if owner in ("", user_id) else ""
+        joined = user_id and await self._join(user_id, who, own_email, now)
         if not joined and owner:
             user_id = owner
-            joined = await self._join(owner, field, subject, now, {"name": name, "email": email})
+            joined = await self._join(owner, who, who.email, now)
         if not joined:
-            own_email = "" if owner else email
-            fill = {"name": name, "email": own_email}
-            user_id = await self._next({field: subject, **fill}, now)
-            if own_email and not await self._claim("email", email, seen_by_email, user_id):
-                await self._leave(user_id, field, subject)
+            own_email = "" if owner else who.email
+            fields = {who.field: who.subject, "name": who.name, "links": who.created_line}
+            fields |= {"email": own_email, "email_verified": "1"} if own_email else {}
+            user_id = await self._next(fields, now)
+            if own_email and not await self._claim("email", own_email, seen_by_email, user_id):
+                await self._leave(user_id, who)
                 return None
-        if seen != user_id and not await self._claim(provider, subject, seen, user_id):
+        if seen != user_id and not await self._claim(who.provider, who.subject, seen, user_id):
             if not joined or joined[0]:
-                gone = await self._leave(user_id, field, subject)
-                if gone and email:
-                    await self._claim("email", email, user_id, "")
+                gone = await self._leave(user_id, who)
+                if gone and who.email:
+                    await self._claim("email", who.email, user_id, "")
             return None
         if not joined:
-            joined = await self._join(user_id, field, subject, now)
+            joined = await self._join(user_id, who, "", now)
             return joined and [user_id, *joined[1:]]
-        flat = joined[1]
-        record = dict(zip(flat[::2], flat[1::2], strict=True))
-        if email and not owner and normal_email(record.get("email", "")) == email:
-            await self._claim("email", email, seen_by_email, user_id)
+        email = named(joined[1]).get("email", "")
+        if who.email and not owner and normal_email(email) == who.email:
+            await self._claim("email", who.email, seen_by_email, user_id)
         return [user_id, *joined[1:]]
 
     async def _led(self, by: str, value: str, field: str) -> tuple[str, str]:
-        """To which id an index leads, and again if its record has this value there, or none."""
+        """To which id an index leads, and again if its record is one that it may lead to."""
         if not value:
             return "", ""
         user_id = await self._client.get(self._index(by, value)) or ""
         record = await self._client.hgetall(self._record(user_id)) if user_id else {}
-        found = record.get(field, "")
-        fits = found in ("", value) or (field == "email" and normal_email(found) == value)
-        return user_id, user_id if record and fits else ""
+        return user_id, user_id if fits(record, field, value) else ""
 
     async def _next(self, fields: dict[str, str], now: Times) -> str:
         """The id of a new record: one that no record has. Billing may have brought some."""
@@ -128,20 +146,25 @@ class SpreadUsers:
         return bool(await self._new_script(keys=[self._record(user_id)], args=args))
 
     async def _join(
-        self, user_id: str, field: str, value: str, now: Times, fill: dict[str, str] | None = None
+        self, user_id: str, who: Proven, email: str, now: Times
     ) -> tuple[int, list[str], str] | None:
-        words = [word for pair in (fill or {}).items() for word in pair]
-        reply = await self._join_script(
-            keys=[self._record(user_id)], args=[field, value, *now, *words]
-        )
+        """`email` is what the record may take of theirs."""
+        args = [who.field, who.subject, email, who.name, who.noted, *now]
+        reply = await self._join_script(keys=[self._record(user_id)], args=args)
+        if reply == ["disabled"]:
+            raise account_disabled()
         return None if reply is None else (reply[0], reply[1], reply[2])
 
-    async def _leave(self, user_id: str, field: str, value: str) -> bool:
-        return bool(await self._leave_script(keys=[self._record(user_id)], args=[field, value]))
+    async def _leave(self, user_id: str, who: Proven) -> bool:
+        args = [who.field, who.subject, who.noted]
+        return bool(await self._leave_script(keys=[self._record(user_id)], args=args))
 
     async def _claim(self, by: str, value: str, seen: str, user_id: str) -> bool:
         return bool(await self._claim_script(keys=[self._index(by, value)], args=[seen, user_id]))
 
 
-def _script(store: Store, name: str) -> Script:
-    return store.script(Path(__file__).with_name(name).read_text())
+def record_script(store: Store, name: str) -> Script:
+    """A script on one record."""
+    here = Path(__file__)
+    shared, own = (here.with_name(each).read_text() for each in ("user_record.lua", name))
+    return store.script(f"{shared}\n{own}")

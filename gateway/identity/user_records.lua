@@ -1,27 +1,13 @@
--- What the scripts on users share: user records and the indexes that lead to them.
+-- What the scripts on users share of all records and the indexes that lead to them.
 --
--- Before this stands `local USER = ARGV[1]`, what the names of user records begin with
--- ({prefix}:user:). The record is the truth, an index only leads to it: one that leads to nobody,
--- or to a user who has another value there, counts as none.
+-- Before this stand user_record.lua and `local USER = ARGV[1]`, what the names of user records
+-- begin with ({prefix}:user:). The record is the truth, an index only leads to it: one that leads to
+-- nobody, or to a user who has another value there, counts as none.
 
-local function normal_email(email)
-  return string.lower((string.gsub(email, '^%s*(.-)%s*$', '%1')))
-end
-
--- The id of the user to whom `index` leads, if `field` of the record is `value`, or empty.
+-- The id of the user to whom `index` leads.
 local function indexed(index, field, value)
   local id = redis.call('GET', index)
-  if not id or redis.call('EXISTS', USER .. id) == 0 then
-    return nil
-  end
-  local found = redis.call('HGET', USER .. id, field)
-  if not found or found == '' or found == value then
-    return id
-  end
-  if field == 'email' and normal_email(found) == value then
-    return id
-  end
-  return nil
+  return id and fits(USER .. id, field, value) and id or nil
 end
 
 -- The next id that no record has. Billing may have brought some of its own.
@@ -38,19 +24,4 @@ end
 
 local function create(id, now)
   redis.call('HSET', USER .. id, 'id', id, 'is_vip', '0', 'created_at', now, 'updated_at', now)
-end
-
--- Sets `field` if it is empty; '' is no value.
-local function fill(id, field, value)
-  local found = redis.call('HGET', USER .. id, field)
-  if value ~= '' and (not found or found == '') then
-    redis.call('HSET', USER .. id, field, value)
-    return true
-  end
-  return false
-end
-
--- A field's number; 0 for what is none.
-local function number_in(id, field)
-  return tonumber(redis.call('HGET', USER .. id, field) or '') or 0
 end

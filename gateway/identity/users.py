@@ -12,16 +12,27 @@ Terms: *subject*: the provider's own, lasting id of a person (`sub`, OpenID Conn
 email is *normal* as `jsonbody.normal_email` makes it, and what has no such form finds nobody.
 """
 
-import math
-import re
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from gateway.errors import StoreUnavailable
-from gateway.identity.spread_users import SpreadUsers
+from gateway.identity.spread_users import Proven, SpreadUsers, record_script
+from gateway.identity.user import (
+    GENERATION,
+    User,
+    account_disabled,
+    check_id,
+    generation_in,
+    is_id,
+    named,
+    noted,
+    parse,
+)
 from gateway.jsonbody import normal_email
 from gateway.sections import KeySettings
 from gateway.store.grouped import run_on_all
@@ -30,61 +41,32 @@ from gateway.store.script import Script
 from gateway.store.times import iso_utc
 from gateway.store.watch import Watched
 
+__all__ = [
+    "DeletedUserError",
+    "Provider",
+    "UnknownUserError",
+    "User",
+    "UserExistsError",
+    "Users",
+]
+
+logger = logging.getLogger("gateway.identity")
+
 Provider = Literal["google", "apple"]
 
-FAR_FUTURE = 253402300799.0  # the last second of the year 9999
-LARGEST_ID = 2**53 - 1  # beyond it, JSON's and Lua's numbers are not exact
+EVERYBODY = "all"  # names the hash with what holds for all users
 
 
 class UnknownUserError(LookupError):
     """There is no user with this id."""
 
 
+class DeletedUserError(UnknownUserError):
+    """There was one, and the id is never given again."""
+
+
 class UserExistsError(ValueError):
     """The id or the email belongs to a user already."""
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user as they lie in Redis. Times are as there; `tokens_valid_after` in Unix seconds."""
-
-    id: int
-    email: str | None = None
-    name: str | None = None
-    google_id: str | None = None
-    apple_id: str | None = None
-    is_vip: bool = False
-    vip_expires_at: str | None = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    plan: str | None = None
-    plan_expires_at: str | None = None
-    tokens_valid_after: float | None = None
-    # For the token of the sign-in that gave this user: no part of the record.
-    token_time: float | None = field(default=None, compare=False)
-
-    def as_contract(self) -> dict[str, Any]:
-        """The user object that clients are promised."""
-        return {
-            "id": self.id,
-            "email": self.email,
-            "name": self.name,
-            "google_id": self.google_id,
-            "apple_id": self.apple_id,
-            "is_vip": self.is_vip,
-            "vip_expires_at": self.vip_expires_at,
-            "created_at": self.created_at,
-            "updated_at": self.updated_at,
-        }
-
-    def shown(self) -> dict[str, Any]:
-        """All of it, for operators."""
-        return {
-            **self.as_contract(),
-            "plan": self.plan,
-            "plan_expires_at": self.plan_expires_at,
-            "tokens_valid_after": self.tokens_valid_after,
-        }
 
 
 class Users:
@@ -98,16 +80,17 @@ class Users:
         self._sign_in = _script(store, "sign_in.lua")
         self._create = _script(store, "create_user.lua")
         self._ensure = store.script(Path(__file__).with_name("ensure_users.lua").read_text())
-        self._revoke_tokens = _script(store, "revoke_tokens.lua")
+        self._revoke_tokens = record_script(store, "revoke_tokens.lua")
         self._spread = SpreadUsers(store, self._name, self._index) if store.spread else None
         self.copies: Watched[User] = Watched(
             store.changes,
             "user",
-            self._read,
-            _parse,
+            self._read_copies,
+            partial(parse, links=False),  # a worker keeps many
             remember=settings.remember,
             stale_for=settings.stale_for,
         )
+        store.changes.listen("user", _Everybody(self.copies))
 
     async def get(self, user_id: int) -> User | None:
         """Doesn't suspend if the user is known."""
@@ -118,7 +101,7 @@ class Users:
         (fields,) = await self._read([str(user_id)])
         if fields is None:
             raise StoreUnavailable
-        user = _parse(str(user_id), fields) if fields else None
+        user = parse(str(user_id), fields) if fields else None
         if user is None:
             raise UnknownUserError(f"there is no user {user_id}")
         return user
@@ -130,7 +113,7 @@ class Users:
             return None
         async with self._store.guard():
             user_id = await self._store.client.get(self._index("email", wanted))
-        if user_id is None or not _is_id(user_id):
+        if user_id is None or not is_id(user_id):
             return None
         try:
             user = await self.show(int(user_id))
@@ -143,9 +126,9 @@ class Users:
         found: dict[int, User] = {}
         async for names in self._store.scan(self._name("[0-9]*")):
             ids = [name.removeprefix(self._name("")) for name in names]
-            ids = [user_id for user_id in ids if _is_id(user_id)]
+            ids = [user_id for user_id in ids if is_id(user_id)]
             for user_id, fields in zip(ids, await self._read(ids), strict=True):
-                user = _parse(user_id, fields) if fields else None
+                user = parse(user_id, fields) if fields else None
                 if user is not None:
                     found[user.id] = user
         return [found[user_id] for user_id in sorted(found)]
@@ -161,7 +144,7 @@ class Users:
         Raises UserExistsError; ValueError for an id or email that can't be one.
         """
         if id is not None:
-            _check_id(id)
+            check_id(id)
         wanted = normal_email(email or "") or ""
         if email and not wanted:
             raise ValueError("not an email address")
@@ -172,13 +155,16 @@ class Users:
         else:
             reply = await self._run(self._create, [self._index("email", wanted)], words)
         if reply == ["id"]:
-            raise UserExistsError(f"there is a user {id} already")
+            raise await self._taken(int(words[0]))
         if reply == ["email"]:
             raise UserExistsError("this email belongs to a user already")
         return self._written(reply)
 
     async def ensure(self, user_id: int) -> None:
-        """Create this user if unknown. Raises ValueError for an id that can't be one."""
+        """Create this user if unknown.
+
+        Raises DeletedUserError; ValueError for an id that can't be one.
+        """
         try:
             await self.create(id=user_id)
         except UserExistsError:
@@ -205,19 +191,25 @@ class Users:
         *,
         email_verified: bool,
         name: str | None,
+        address: str | None = None,
     ) -> User:
         """Whoever has this subject, else this verified email, else a new user.
 
-        An email that isn't verified is not looked at. Only here, the user has a `token_time`.
+        An email that isn't verified is not looked at. `address` is the client's, for the record of
+        links. Only here, the user has a `token_time`. Raises Forbidden for a disabled user.
         """
         wanted = (normal_email(email or "") or "") if email_verified else ""
-        words = (subject, wanted, name or "")
+        link = self._noted(provider, subject, wanted, address)
+        who = Proven(provider, subject, wanted, name or "", link)
         if self._spread is not None:
             async with self._store.guard():
-                reply = await self._spread.sign_in(provider, *words, self._times())
+                reply = await self._spread.sign_in(who, self._times())
         else:
             keys = [self._index(provider, subject), self._index("email", wanted)]
-            reply = await self._run(self._sign_in, keys, [f"{provider}_id", *words])
+            words = [who.field, subject, wanted, who.name, link]
+            reply = await self._run(self._sign_in, keys, words)
+        if reply == ["disabled"]:
+            raise account_disabled()
         *written, token_time = reply
         return replace(self._written(written), token_time=float(token_time))
 
@@ -236,10 +228,9 @@ class Users:
 
     async def take_plan(self, user_id: int, now: str) -> None:
         """From now on the user has no plan. Raises UnknownUserError. `now` as in `set_plan`."""
+        await self.show(user_id)
         key = self._name(str(user_id))
         async with self._store.guard():
-            if not await self._store.client.exists(key):
-                raise UnknownUserError(f"there is no user {user_id}")
             pipeline = self._store.client.pipeline(transaction=True)
             pipeline.hdel(key, "plan", "plan_expires_at")
             pipeline.hset(key, "updated_at", now)
@@ -251,10 +242,41 @@ class Users:
 
         Raises UnknownUserError.
         """
-        reply = await self._run(self._revoke_tokens, [self._name(str(user_id))], [])
+        return await self._end_tokens(user_id, "")
+
+    async def disable(self, user_id: int) -> User:
+        """From now on nobody gets in as them; all tokens end. Raises UnknownUserError."""
+        return await self._end_tokens(user_id, "disable")
+
+    async def enable(self, user_id: int) -> User:
+        """Sign-in and plan keys are good again; tokens of before stay dead.
+
+        Raises UnknownUserError.
+        """
+        return await self._end_tokens(user_id, "enable")
+
+    async def _end_tokens(self, user_id: int, and_: str) -> User:
+        async with self._store.guard():
+            reply = await self._revoke_tokens(
+                keys=[self._name(str(user_id))], args=[and_, *self._times()]
+            )
         if reply is None:
             raise UnknownUserError(f"there is no user {user_id}")
         return self._written([str(user_id), reply])
+
+    async def _taken(self, user_id: int) -> Exception:
+        """Why no user can be made with this id."""
+        try:
+            await self.show(user_id)
+        except UnknownUserError:
+            return DeletedUserError(f"user {user_id} was deleted, and no id is given twice")
+        return UserExistsError(f"there is a user {user_id} already")
+
+    def _noted(self, provider: str, subject: str, email: str, address: str | None) -> str:
+        at = iso_utc(self._clock())
+        return noted(
+            provider=provider, subject=subject, email=email or None, at=at, address=address
+        )
 
     async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[str]) -> Any:
         async with self._store.guard():
@@ -269,7 +291,7 @@ class Users:
         """The user that a script has written and returned."""
         user_id, flat = reply
         self._store.changed(self._name(user_id))
-        user = _parse(user_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        user = parse(user_id, named(flat))
         assert user is not None  # the scripts make ids that are ids
         return user
 
@@ -282,48 +304,38 @@ class Users:
     async def _read(self, user_ids: Sequence[str]) -> Sequence[Mapping[str, str] | None]:
         return await self._store.read_hashes([self._name(user_id) for user_id in user_ids])
 
+    async def _read_copies(self, user_ids: Sequence[str]) -> Sequence[Mapping[str, str] | None]:
+        """With what holds for all users in each; where that can't be read, nothing is known."""
+        names = [self._name(user_id) for user_id in (*user_ids, EVERYBODY)]
+        *records, everybody = await self._store.read_hashes(names)
+        if everybody is None:
+            return [None] * len(records)
+        generation = generation_in(everybody)
+        if generation is None:
+            logger.error("%s: %s is no number", names[-1], GENERATION)
+            return [None] * len(records)
+        for record in records:
+            if record:
+                record[GENERATION] = str(generation)
+        return records
+
+
+class _Everybody:
+    """Each copy has what holds for all: when that changes, all of them are of before."""
+
+    def __init__(self, copies: Watched[User]) -> None:
+        self._copies = copies
+
+    def changed(self, name: str) -> None:
+        if name == EVERYBODY:
+            self._copies.all_changed()
+
+    def all_changed(self) -> None:
+        """The copies hear of that themselves."""
+
 
 def _script(store: Store, name: str) -> Script:
     here = Path(__file__)
-    shared, own = (here.with_name(each).read_text() for each in ("user_records.lua", name))
-    return store.script(f"local USER = ARGV[1]\n{shared}\n{own}")
-
-
-def _check_id(user_id: int) -> None:
-    if not 1 <= user_id <= LARGEST_ID:
-        raise ValueError(f"a user id is a whole number from 1 to {LARGEST_ID}")
-
-
-def _is_id(text: str) -> bool:
-    """In the one form that ids are written in: no sign, no zeros in front."""
-    return re.fullmatch("[1-9][0-9]{0,15}", text) is not None and int(text) <= LARGEST_ID
-
-
-def _parse(user_id: str, fields: Mapping[str, str]) -> User | None:
-    if not _is_id(user_id):
-        return None
-    return User(
-        id=int(user_id),
-        email=fields.get("email") or None,
-        name=fields.get("name") or None,
-        google_id=fields.get("google_id") or None,
-        apple_id=fields.get("apple_id") or None,
-        is_vip=fields.get("is_vip") == "1",
-        vip_expires_at=fields.get("vip_expires_at") or None,
-        created_at=fields.get("created_at") or None,
-        updated_at=fields.get("updated_at") or None,
-        plan=fields.get("plan") or None,
-        plan_expires_at=fields.get("plan_expires_at"),
-        tokens_valid_after=_seconds(fields.get("tokens_valid_after")),
-    )
-
-
-def _seconds(text: str | None) -> float | None:
-    """What can't be read ends all tokens: it was meant to end some."""
-    if text is None:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        return FAR_FUTURE
-    return seconds if math.isfinite(seconds) else FAR_FUTURE
+    files = ("user_record.lua", "user_records.lua", name)
+    one, all_, own = (here.with_name(each).read_text() for each in files)
+    return store.script(f"local USER = ARGV[1]\n{one}\n{all_}\n{own}")

@@ -46,8 +46,11 @@ local function decide_calendar(policy, text, asked, weight, granted_at, size, us
   if granted_at >= first then
     state.count = state.count + used
   end
-  local busy = asked > 1 or (state.count > 0 and now - state.newest <= valid)
-  local admitted = room_for(state, policy, asked, weight)
+  local told = size == 0 and used or 0
+  local busy = asked + told > 1 or (state.count > 0 and now - state.newest <= valid)
+  policy.ends = ends
+  local free = untold(policy, state.count + state.reserved + asked * weight)
+  local admitted = room_for(state, policy, asked, weight, free)
   state.count = state.count + admitted * weight
   state.newest = math.max(now, state.newest)
 
@@ -60,7 +63,9 @@ local function decide_calendar(policy, text, asked, weight, granted_at, size, us
     else
       verdict, wait = UNDECIDED, 0
     end
-  elseif busy and asked > 0 and remaining >= SPARE_GRANTS * policy.grant and now + valid < ends then
+  elseif busy and asked + told > 0 and remaining - free >= SPARE_GRANTS * policy.grant
+    and now + valid < ends
+  then
     reserved = policy.grant
   end
   if reserved > 0 then

@@ -7,6 +7,8 @@ waits for Redis only when the answer could be "no":
   worker admits some requests on its own, for a moment that ends before Redis believes it does (it
   is measured from before the call was sent). Then it is given back: what was used is counted, the
   rest is free again. While it is out, it counts in full.
+- While calls come and go, the worker has a *lease* (lease.py): it admits a little of any bucket
+  that is far from its limit, and tells of it some milliseconds later.
 - A refusal that is known to last (a block, or a full window) is remembered and repeated for
   `REFUSAL_TRUSTED_SECONDS`; then Redis is asked again. So a blocked client costs Redis at most one
   look a second and worker, and an unblocked one is refused for no longer than that.
@@ -33,15 +35,16 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from gateway.errors import StoreUnavailable
 from gateway.limits import courier
 from gateway.limits.address import ClientAddresses
 from gateway.limits.blocks import Blocked, blocked_now, lift
 from gateway.limits.courier import Courier, Question
+from gateway.limits.lease import Lease
 from gateway.limits.local import local_windows
 from gateway.limits.policy import Counts, Decision, Policy
+from gateway.limits.waiting import Refusal, Reservation, Waiter, WindowQuestion, settle
 from gateway.sections import ClientIpSettings, WhenStoreIsDown
 from gateway.store.redis import Store
 
@@ -49,49 +52,11 @@ ADMITTED, EXCEEDED, UNDECIDED, BLOCKED = range(4)  # verdicts of window.lua
 
 RESERVED_SHARE = 64  # a reservation is this part of the limit,
 RESERVED_MOST = 256  # and never more than this
+TOLD_TOGETHER = 256  # buckets that were admitted of under a lease
 PATIENCE_SECONDS = 1.0
 REFUSAL_TRUSTED_SECONDS = 1.0
 RESERVATIONS_KEPT = 10_000
 REFUSALS_KEPT = 100_000
-
-
-@dataclass(slots=True)
-class Reservation:
-    """What this worker may admit on its own. `granted_at` is Redis's time, `ends` this worker's."""
-
-    granted_at: int
-    size: int
-    ends: float
-    remaining: int
-    reset: int
-    used: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A "no" to `cost` or more that lasts until `ends`; after `trusted_until` it is looked up."""
-
-    blocked: bool
-    ends: float
-    trusted_until: float
-    cost: int
-
-
-@dataclass(frozen=True, slots=True)
-class Waiter:
-    """A request that waits for Redis, not beyond `patience_ends`."""
-
-    answer: asyncio.Future[Decision | None]
-    cost: int
-    patience_ends: float
-
-
-@dataclass(slots=True, kw_only=True)
-class WindowQuestion(Question):
-    """Who waits for the answer about a bucket."""
-
-    bucket: str
-    waiters: list[Waiter]
 
 
 class Limiter:
@@ -127,6 +92,11 @@ class Limiter:
         self._waiting: dict[str, list[Waiter]] = {}
         self._undecided: dict[str, list[Waiter]] = {}
         self._reservations: OrderedDict[str, Reservation] = OrderedDict()  # the oldest first
+        keys = store.key(*space, "marks"), store.key(*space, "leases")
+        lease = Lease(policy, keys, self._window_key)
+        # In a cluster the marks of all buckets would not share a slot with theirs.
+        self._lease = lease if lease.allowance and not store.spread else None
+        self._superseded: list[tuple[str, Reservation]] = []
         self._refusals: OrderedDict[str, Refusal] = OrderedDict()
 
     async def admit(
@@ -149,8 +119,8 @@ class Limiter:
     def known(self, bucket: str, cost: int = 1) -> Decision | None:
         """The decision on one request, counted, if it needs no Redis."""
         reservation = self._reservations.get(bucket)
-        if reservation is not None and reservation.used + cost <= reservation.size:
-            if self._clock() < reservation.ends:
+        if reservation is not None:
+            if reservation.used + cost <= reservation.size and self._clock() < reservation.ends:
                 return self._admit_reserved(reservation, cost)
             return None
         if bucket in self._refusals:
@@ -158,6 +128,10 @@ class Limiter:
             refusal = self._refusals[bucket]
             if now < refusal.trusted_until and cost >= refusal.cost:
                 return self._refuse(refusal, now)
+            return None
+        lease = self._lease
+        if lease is not None and (now := self._clock()) < lease.ends:
+            return self._admit_leased(lease, bucket, cost, now)
         return None
 
     def alone(self, bucket: str, cost: int = 1, mode: WhenStoreIsDown | None = None) -> Decision:
@@ -190,6 +164,8 @@ class Limiter:
         """Give back what is reserved. Requests may still come, and be served."""
         for reservation in self._reservations.values():
             reservation.ends = 0.0
+        if self._lease is not None:
+            self._lease.ends = min(self._lease.ends, self._clock())
         await self.courier.settle(self)
 
     def _admit_reserved(self, reservation: Reservation, cost: int) -> Decision:
@@ -197,6 +173,16 @@ class Limiter:
         self.counts.admitted += 1
         remaining = reservation.remaining - reservation.used
         return Decision(self.policy, True, remaining, reservation.reset, False, 0)
+
+    def _admit_leased(self, lease: Lease, bucket: str, cost: int, now: float) -> Decision | None:
+        decision = lease.admit(bucket, cost, now)
+        if decision is not None:
+            self.counts.admitted += 1
+            if len(lease.untold) < TOLD_TOGETHER:
+                self.courier.tell(self)
+            else:
+                self.courier.depart(self)
+        return decision
 
     def _refuse(self, refusal: Refusal, now: float) -> Decision:
         seconds = max(1, math.ceil(refusal.ends - now))
@@ -223,17 +209,34 @@ class Limiter:
         window = policy.window_seconds * 1000 if sliding else policy.window
         room = len(self._reservations) < RESERVATIONS_KEPT
         grant = min(policy.requests // RESERVED_SHARE, RESERVED_MOST) if room else 0
-        return policy.requests, window, policy.unit_ms, policy.block * 1000, grant
+        lease = self._lease.constants if self.lease_keys and self._lease else (0, 0, 0)
+        return policy.requests, window, policy.unit_ms, policy.block * 1000, grant, *lease
 
     @property
-    def reservations_end(self) -> float | None:
-        return next(iter(self._reservations.values())).ends if self._reservations else None
+    def lease_keys(self) -> tuple[str, ...]:
+        return () if self._lease is None else self._lease.keys(self._clock())
+
+    def leased(self, sent_at: float, at: int, marks: Sequence[str | int] | None) -> None:
+        assert self._lease is not None
+        if self._lease.renew(sent_at, self._clock(), at, marks):
+            self.courier.depart(self)
+        if self._lease.ends:
+            self.courier.lent(self)
+
+    @property
+    def lent_until(self) -> float | None:
+        ends = [next(iter(self._reservations.values())).ends] if self._reservations else []
+        if self._lease is not None and self._lease.ends:
+            ends.append(self._lease.ends)
+        if self._superseded:
+            ends.append(0.0)
+        return min(ends, default=None)
 
     def questions(self) -> list[Question]:
         """One for each bucket and cost that somebody waits for, or whose reservation has ended."""
         now = self._clock()
-        questions: list[Question] = []
         waiting, self._waiting = self._waiting, {}
+        questions = self._told(now, wanted=bool(waiting))
         for bucket, waiters in waiting.items():
             reservation = self._reservations.get(bucket)
             by_cost: dict[int, list[Waiter]] = {}
@@ -248,9 +251,13 @@ class Limiter:
                     by_cost.setdefault(waiter.cost, []).append(waiter)
             if by_cost:
                 self._reservations.pop(bucket, None)
+                if self._lease is not None:
+                    self._lease.asks_for(bucket)
             for cost, alike in by_cost.items():
                 questions.append(self._question(bucket, reservation, alike, cost))
                 reservation = None
+        superseded, self._superseded = self._superseded, []
+        questions += (self._question(bucket, each, [], 1) for bucket, each in superseded)
         while self._reservations:
             bucket, reservation = next(iter(self._reservations.items()))
             if now < reservation.ends:
@@ -259,20 +266,28 @@ class Limiter:
             questions.append(self._question(bucket, reservation, [], 1))
         return questions
 
+    def _told(self, now: float, *, wanted: bool) -> list[Question]:
+        """What was admitted under the lease; if there is nothing, an ended one is given back."""
+        lease = self._lease
+        if lease is None:
+            return []
+        since_ms = lease.since_ms
+        told = lease.depart(now, wanted=wanted)
+        questions: list[Question] = [
+            WindowQuestion(self, self._keys(bucket), 0, 1, since_ms, 0, used, bucket, [])
+            for bucket, used in told.items()
+        ]
+        if lease.returning or (lease.has_news and not wanted and not told):
+            questions.append(self._question("", None, [], 1))
+        return questions
+
     def _question(
         self, bucket: str, returned: Reservation | None, waiters: list[Waiter], cost: int
     ) -> WindowQuestion:
         given = returned or Reservation(0, 0, 0.0, 0, 0)
+        returned_so = given.granted_at, given.size, given.used
         return WindowQuestion(
-            asker=self,
-            keys=self._keys(bucket),
-            asked=len(waiters),
-            weight=cost,
-            granted_at=given.granted_at,
-            size=given.size,
-            used=given.used,
-            bucket=bucket,
-            waiters=waiters,
+            self, self._keys(bucket), len(waiters), cost, *returned_so, bucket, waiters
         )
 
     def _keys(self, bucket: str) -> tuple[str, ...]:
@@ -285,6 +300,10 @@ class Limiter:
         assert isinstance(question, WindowQuestion)
         admitted, verdict, remaining, wait_ms, reserved, granted_at = answer
         bucket, waiters, cost = question.bucket, question.waiters, question.weight
+        if self._lease is not None:
+            self._lease.landed(bucket, remaining, sent_at + wait_ms / 1000)
+            if not waiters and not reserved and verdict == ADMITTED:
+                return
         reset = max(0, min(math.ceil(wait_ms / 1000), self.policy.window_seconds))
         self.counts.admitted += admitted
         for at, waiter in enumerate(waiters[:admitted], 1):
@@ -292,6 +311,8 @@ class Limiter:
             settle(waiter, Decision(self.policy, True, left, reset, False, 0))
         if reserved:
             ends = sent_at + courier.RESERVED_SECONDS
+            if bucket in self._reservations:  # a bucket can be in several questions of a call
+                self._superseded.append((bucket, self._reservations.pop(bucket)))
             self._reservations[bucket] = Reservation(granted_at, reserved, ends, remaining, reset)
             self.courier.lent(self)
         others = waiters[admitted:]
@@ -307,7 +328,8 @@ class Limiter:
         self, bucket: str, waiters: list[Waiter], sent_at: float, seconds: float, verdict: int
     ) -> None:
         now = self._clock()
-        trusted_until = sent_at + min(seconds, REFUSAL_TRUSTED_SECONDS)
+        # Redis's clock tells whole milliseconds: in the last one the window may be open again.
+        trusted_until = sent_at + min(seconds - 0.001, REFUSAL_TRUSTED_SECONDS)
         blocked = verdict == BLOCKED or self.policy.block > 0
         cost = waiters[0].cost if waiters else 1
         refusal = Refusal(blocked, sent_at + seconds, trusted_until, cost)
@@ -321,6 +343,8 @@ class Limiter:
 
     def fail(self, question: Question) -> None:
         assert isinstance(question, WindowQuestion)
+        if self._lease is not None:
+            self._lease.lost(question.bucket)
         for waiter in question.waiters:
             settle(waiter, None)
 
@@ -359,9 +383,3 @@ class Limiter:
         self._refusals.pop(bucket, None)
         self._local.forget(bucket)
         return lifted
-
-
-def settle(waiter: Waiter, decision: Decision | None) -> None:
-    """Answer a request, unless its client has left; None: there is no answer."""
-    if not waiter.answer.done():
-        waiter.answer.set_result(decision)

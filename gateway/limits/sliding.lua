@@ -132,12 +132,14 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
   if state.count > 0 then
     drop_runs(state, floor((now - window + 1) / unit) - 1)
   end
-  local busy = asked > 1 or (state.count > 0 and (time - state.newest) * unit <= valid)
+  local told = size == 0 and used or 0
+  local busy = asked + told > 1 or (state.count > 0 and (time - state.newest) * unit <= valid)
   if used > 0 then
     add(state, time, used, math.max(0, time - floor(granted_at / unit)))
   end
 
-  local admitted = room_for(state, policy, asked, weight)
+  local free = untold(policy, state.count + state.reserved + asked * weight)
+  local admitted = room_for(state, policy, asked, weight, free)
   if admitted > 0 then
     add(state, time, admitted * weight, 0)
   end
@@ -150,12 +152,12 @@ local function decide_sliding(policy, text, asked, weight, granted_at, size, use
       wait = until_free(state, policy, now, gone, certain + weight - policy.requests)
     else
       verdict = UNDECIDED
-      if state.reserved == 0 then
+      if state.reserved + free == 0 then
         wait = (state.oldest + 1) * unit - 1 + window - now
       end
     end
   else
-    if busy and asked > 0 and 2 * (state.count + state.reserved + policy.grant) <= policy.requests
+    if busy and asked + told > 0 and 2 * (state.count + state.reserved + policy.grant) <= policy.requests
     then
       reserved = policy.grant
     end

@@ -38,7 +38,7 @@ class Waiter:
     last: bool
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class SlotQuestion(Question):
     """Who waits for the answer about a bucket."""
 
@@ -150,10 +150,17 @@ class Slots:
 
     @property
     def constants(self) -> tuple[int | str, ...]:
-        return self.policy.requests, self.policy.window, round(LEASE_SECONDS * 1000), 0, 0
+        return self.policy.requests, self.policy.window, round(LEASE_SECONDS * 1000), *[0] * 5
 
     @property
-    def reservations_end(self) -> float | None:
+    def lease_keys(self) -> tuple[str, ...]:
+        return ()
+
+    def leased(self, sent_at: float, at: int, marks: Sequence[str | int] | None) -> None:
+        """Of no interest: nothing is lent."""
+
+    @property
+    def lent_until(self) -> float | None:
         return self._renew_at if self._held or self._untold else None
 
     def questions(self) -> list[Question]:

@@ -11,7 +11,8 @@
 
 local ADMITTED, EXCEEDED, UNDECIDED, BLOCKED = 0, 1, 2, 3
 local CLOCK_SLACK = 1000 -- ms that the clock may step back before what was counted is forgotten
-local valid, forget = tonumber(ARGV[1]), tonumber(ARGV[2]) -- ms, of a reservation
+local valid, forget = tonumber(ARGV[1]), tonumber(ARGV[2]) -- ms, of a reservation or a lease
+local worker = ARGV[3]
 
 local byte, char, sub, floor = string.byte, string.char, string.sub, math.floor
 
@@ -98,8 +99,8 @@ local function reserve(state, now, size)
   state.reserved = state.reserved + size
 end
 
--- How many of `asked` requests of this weight there is room for.
-local function room_for(state, policy, asked, weight)
-  local room = floor((policy.requests - state.count - state.reserved) / weight)
+-- How many of `asked` requests of this weight there is room for, when so much stays free.
+local function room_for(state, policy, asked, weight, free)
+  local room = floor((policy.requests - state.count - state.reserved - free) / weight)
   return math.max(0, math.min(asked, room))
 end

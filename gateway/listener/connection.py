@@ -63,6 +63,7 @@ class ClientConnection(ServingConnection):
         "has_begun",
         "peer",
         "secure",
+        "shown",
     )
 
     def __init__(self, listener: "Listener", peer: str, **options: Any) -> None:
@@ -78,6 +79,7 @@ class ClientConnection(ServingConnection):
         self.has_begun = False
         self.secure = False
         self.flow: Flow | None = None
+        self.shown: tuple[str, object] | None = None
         self.draining = self.ending = False
         self.deadline = NEVER
         self._in_body = False  # what comes next belongs to the body of the last head

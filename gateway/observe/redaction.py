@@ -19,6 +19,7 @@ _NOT_PRINTABLE = re.compile(r"[^!#-\[\]-~]")  # and not the two that JSON escape
 
 _KEY = re.compile(r"pk_[0-9A-Za-z]+")
 _JWT = re.compile(r"eyJ[0-9A-Za-z_-]*(?:\.[0-9A-Za-z_-]*)*")
+_REFRESH = re.compile(r"rt_[0-9]+_[0-9A-Za-z_-]+")
 _LONG_RUN = re.compile(r"[0-9A-Za-z_+~-]{40,}")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 _VALUE = re.compile(r"=[^&;,]*")
@@ -30,6 +31,7 @@ _CREDENTIAL_NAME = (
 _FREE_TEXT = (
     (re.compile(r"pk_[0-9A-Za-z]{6,}"), "pk_***"),
     (re.compile(r"eyJ[0-9A-Za-z_-]{6,}(?:\.[0-9A-Za-z_-]*)*"), "eyJ***"),
+    (re.compile(r"rt_[0-9]+_[0-9A-Za-z_-]{6,}"), "rt_***"),
     (re.compile(r"\b(bearer|basic)\s+(?!realm=)[^\s\"',;]+", re.IGNORECASE), r"\1 ***"),
     # A name and its quoted value: JSON (also JSON within a string), a dict, a pair of bytes.
     (
@@ -80,7 +82,7 @@ def safe_path(path: str) -> str:
 
 def safe_word(word: str, max_length: int = 128) -> str:
     """A name or id as it may stand in the log: printable as in `safe_path`, and no credential."""
-    return printable(_JWT.sub("eyJ***", _KEY.sub("pk_***", word)), max_length)
+    return printable(_without_credentials(word), max_length)
 
 
 def printable(text: str, max_length: int) -> str:
@@ -89,7 +91,13 @@ def printable(text: str, max_length: int) -> str:
 
 
 def _is_plain(path: str) -> bool:
-    return _PLAIN(path) is not None and "pk_" not in path and "eyJ" not in path
+    is_plain = _PLAIN(path) is not None
+    return is_plain and "pk_" not in path and "eyJ" not in path and "rt_" not in path
+
+
+def _without_credentials(text: str) -> str:
+    """Without what begins as ours do."""
+    return _JWT.sub("eyJ***", _REFRESH.sub("rt_***", _KEY.sub("pk_***", text)))
 
 
 def _percent_encoded(match: re.Match[str]) -> str:
@@ -112,6 +120,6 @@ def _safe_segment(segment: str) -> str:
     local, at, domain = masked.rpartition("@")
     if at:
         masked = f"{local[:1]}***@{domain}"
-    masked = _VALUE.sub("=***", _JWT.sub("eyJ***", _KEY.sub("pk_***", masked)))
+    masked = _VALUE.sub("=***", _without_credentials(masked))
     masked = _LONG_RUN.sub("***", masked)
     return segment if masked == decoded else masked

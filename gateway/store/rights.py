@@ -30,6 +30,8 @@ DATA: Calls = {
     "+zrangebyscore": ("ZRANGEBYSCORE", PROBE, "1", "1"),
     "+zremrangebyscore": ("ZREMRANGEBYSCORE", PROBE, "1", "1"),
     "+zremrangebyrank": ("ZREMRANGEBYRANK", PROBE, "0", "0"),
+    "+zrevrange": ("ZREVRANGE", PROBE, "0", "0"),
+    "+zscore": ("ZSCORE", PROBE, "member"),
     "+zrem": ("ZREM", PROBE, "member"),
     "+rpush": ("RPUSH", PROBE, "1"),
     "+lpop": ("LPOP", PROBE),

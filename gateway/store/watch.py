@@ -89,6 +89,15 @@ class Watched(Generic[T]):
     def __len__(self) -> int:
         return len(self._copies) + len(self._absent)
 
+    def peek(self, name: str) -> T | None:
+        """What `get` would give, if that is a copy sure to be true; None: ask `get`."""
+        value = self._copies.get(name)
+        if value is not None and self._changes.clock() < self._changes.current_until:
+            self._copies.move_to_end(name)
+            self.hits += 1
+            return value
+        return None
+
     async def get(self, name: str) -> T | None:
         """None: there is no such thing. Raises StoreUnavailable: that can't be known now."""
         value = self._copies.get(name)

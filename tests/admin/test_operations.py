@@ -13,6 +13,7 @@ import pytest
 from gateway.admin.arguments import LARGEST_ID
 from gateway.admin.operations import OPERATIONS, BadArgument, Context, Refused, open_context
 from gateway.errors import ConfigurationError, StoreUnavailable
+from gateway.identity.revocation import Revocation
 from gateway.identity.users import Users
 from gateway.limits import Limiter, Policy
 from gateway.settings import Settings, load_settings
@@ -38,6 +39,7 @@ def context_on(store: Store, settings: Settings) -> Context:
         rotation=Rotation(store, keys),
         plans=Plans(users, settings.plans),
         users=users,
+        revocation=Revocation(store),
         vault=Vault(store, settings.vault),
         limiter=Limiter(Policy("ip", 2, 60, 3600), store),
     )
@@ -197,7 +199,7 @@ async def test_tokens_are_ended_up_to_now_and_further_each_time(context):
     first = record(await run(context, "users.revoke-tokens", id=7))
     again = record(await run(context, "users.revoke-tokens", id=7))
     assert time.time() - 60 < first["tokens_valid_after"] < again["tokens_valid_after"]
-    assert await run(context, "users.show", id=7) == again
+    assert await run(context, "users.show", id=7) == {**again, "links": []}
 
 
 @pytest.mark.parametrize(
@@ -208,6 +210,10 @@ async def test_tokens_are_ended_up_to_now_and_further_each_time(context):
         ("plans.set", {"user": 42, "plan": "free"}),
         ("plans.revoke", {"user": 42}),
         ("users.revoke-tokens", {"id": 42}),
+        ("users.disable", {"id": 42}),
+        ("users.enable", {"id": 42}),
+        ("users.unlink", {"id": 42, "provider": "google"}),
+        ("users.delete", {"id": 42}),
         ("vault.remove", {"email": "user@example.com"}),
     ],
 )
@@ -244,10 +250,96 @@ async def test_users_are_created_with_the_next_free_id_or_one_of_their_own(conte
     assert own["id"] == 4711
     assert list(own) == [
         *("id", "email", "name", "google_id", "apple_id", "is_vip", "vip_expires_at"),
-        *("created_at", "updated_at", "plan", "plan_expires_at", "tokens_valid_after"),
+        *("created_at", "updated_at", "email_verified", "plan", "plan_expires_at"),
+        *("tokens_valid_after", "disabled_at", "unlinked"),
     ]
     assert await run(context, "users.list") == [first, own]
-    assert await run(context, "users.show", id=4711) == own
+    assert await run(context, "users.show", id=4711) == {**own, "links": []}
+    assert await run(context, "users.show", email="USER@example.com") == {**first, "links": []}
+
+
+@pytest.mark.parametrize("arguments", [{}, {"id": 7, "email": "user@example.com"}])
+async def test_a_user_is_shown_by_id_or_by_email(context, arguments):
+    with pytest.raises(BadArgument, match="id or email is needed, and not both"):
+        await run(context, "users.show", **arguments)
+
+
+async def signed_in(context: Context, provider: str = "google") -> int:
+    user = await context.users.sign_in(
+        provider, f"{provider}-1", "user@example.com", email_verified=True, name="Jane"
+    )
+    return user.id
+
+
+async def test_a_disabled_user_is_shown_so_until_enabled(context):
+    user_id = await signed_in(context)
+    first = record(await run(context, "users.disable", id=user_id))
+    assert MOMENT(first["disabled_at"])
+    assert first["tokens_valid_after"] > 0
+    again = record(await run(context, "users.disable", id=user_id))
+    assert again["disabled_at"] == first["disabled_at"]
+    enabled = record(await run(context, "users.enable", id=user_id))
+    assert (enabled["disabled_at"], enabled["id"]) == (None, user_id)
+    assert enabled["tokens_valid_after"] > again["tokens_valid_after"]
+    unchanged = record(await run(context, "users.enable", id=user_id))
+    assert unchanged == enabled
+
+
+async def test_what_became_of_links_is_shown(context):
+    user_id = await signed_in(context)
+    assert await signed_in(context, "apple") == user_id
+    unlinked = record(await run(context, "users.unlink", id=user_id, provider="google"))
+    assert (unlinked["google_id"], unlinked["apple_id"]) == (None, "apple-1")
+    assert unlinked["unlinked"] == ["google:google-1"]
+    shown = await run(context, "users.show", id=user_id)
+    assert [tuple(event.values())[:4] for event in shown["links"]] == [
+        ("created", "google", "google-1", "user@example.com"),
+        ("linked", "apple", "apple-1", "user@example.com"),
+        ("unlinked", "google", "google-1", None),
+    ]
+
+
+async def test_who_only_typed_an_email_in_does_not_take_its_registered_key_along(context):
+    await run(context, "users.create", id=42, email="user@example.com")
+    await context.store.client.hset(context.store.key("user", "42"), "email_verified", "0")
+    await run(context, "vault.add", email="user@example.com", api_key="k", api_secret="s")
+    deleted = record(await run(context, "users.delete", id=42, registered_key=True))
+    assert deleted["registered_key"] is None
+    assert await context.vault.status("user@example.com") is not None
+
+
+@pytest.mark.parametrize("also", [False, True])
+async def test_a_deleted_user_takes_their_keys_along_and_the_registered_one_if_told(context, also):
+    user_id = await signed_in(context)
+    issued = [await run(context, "keys.issue", user=user_id, name=name) for name in ("a", "b")]
+    other = await run(context, "keys.issue", user=4711, name="c")
+    await run(context, "keys.revoke", id=issued[0]["id"])
+    await run(context, "vault.add", email="user@example.com", api_key="k", api_secret="s")
+    deleted = record(await run(context, "users.delete", id=user_id, registered_key=also))
+    assert MOMENT(deleted.pop("deleted_at"))
+    assert deleted == {
+        "id": user_id,
+        "revoked_keys": [issued[1]["id"]],
+        "registered_key": "removed" if also else "stays",
+    }
+    assert (await run(context, "keys.show", id=issued[1]["id"]))["revoked_at"]
+    assert (await run(context, "keys.show", id=other["id"]))["revoked_at"] is None
+    assert (await context.vault.status("user@example.com") is None) == also
+    for operation, arguments in (
+        ("users.show", {"id": user_id}),
+        ("users.show", {"email": "user@example.com"}),
+        ("users.disable", {"id": user_id}),
+        ("users.create", {"id": user_id}),
+        ("plans.show", {"user": user_id}),
+        ("plans.revoke", {"user": user_id}),
+        ("plans.set", {"user": user_id, "plan": "standard"}),
+        ("keys.issue", {"user": user_id, "name": "d"}),
+    ):
+        with pytest.raises(Refused):
+            await run(context, operation, **arguments)
+    assert [user["id"] for user in await run(context, "users.list")] == [4711]
+    again = record(await run(context, "users.delete", id=user_id))
+    assert (again["id"], again["revoked_keys"], again["registered_key"]) == (user_id, [], None)
 
 
 @pytest.mark.parametrize("again", [{"email": "user@example.com"}, {"id": 7}])
@@ -314,6 +406,11 @@ async def test_a_block_is_listed_and_lifted(context):
         ("plans.revoke", {"user": 42}),
         ("users.revoke-tokens", {"id": 42}),
         ("users.show", {"id": 42}),
+        ("users.show", {"email": "nobody@example.com"}),
+        ("users.disable", {"id": 42}),
+        ("users.enable", {"id": 42}),
+        ("users.unlink", {"id": 42, "provider": "google"}),
+        ("users.delete", {"id": 42}),
         ("vault.show", {"email": "nobody@example.com"}),
         ("vault.remove", {"email": "nobody@example.com"}),
         ("ips.unblock", {"ip": "203.0.113.9"}),
@@ -337,7 +434,14 @@ GOOD = {
     "api_secret": "s",
     "ip": "203.0.113.9",
     "overlap": "7d",
+    "provider": "google",
 }
+
+
+def good(operation: str, argument: str) -> Any:
+    return 42 if operation.startswith("users.") and argument == "id" else GOOD[argument]
+
+
 DURATIONS = ["", "7", "7 d", "-1d", "1.5h", "1w", "d", "7D", "1d12h", "3651d", "٣d", 7, ["7d"]]
 WRONG = {
     "user": [0, -1, True, 1.0, "42", LARGEST_ID + 1, [42]],
@@ -349,15 +453,18 @@ WRONG = {
     "api_secret": [7, {"s": 1}],
     "ip": ["", "example.com", "1.2.3", "1.2.3.4/99", 7],
     "overlap": DURATIONS,
+    "provider": ["", "Google", "facebook", 7],
 }
 MOMENTS = ["", "soon", "2027", "2027-13-01", "2027-02-30", "20270101", "2027-W01-1", 1798761600]
 CASES = [
     *((name, arg, value) for name in OPERATIONS for arg, values in WRONG.items() for value in values
       if arg in OPERATIONS[name].required and not (arg == "id" and name.startswith("users."))),
-    *(("users.show", "id", value) for value in WRONG["user"]),
-    *(("users.revoke-tokens", "id", value) for value in WRONG["user"]),
-    *(("users.create", "id", value) for value in WRONG["user"]),
+    *((name, "id", value) for name, operation in OPERATIONS.items() for value in WRONG["user"]
+      if name.startswith("users.") and "id" in {**operation.required, **operation.optional}),
     *(("users.create", "email", value) for value in WRONG["email"]),
+    *(("users.show", "email", value) for value in WRONG["email"]),
+    *(("users.unlink", "may_return", value) for value in ["yes", 1]),
+    *(("users.delete", "registered_key", value) for value in ["yes", 1]),
     *(("keys.rotate", "when_silent", value) for value in [*DURATIONS, "29s"]),
     *(("keys.usage", "days", value) for value in [0, -1, True, 1.0, "7", 401]),
     *(("keys.usage", "by", value) for value in ["", "month", 7]),
@@ -372,7 +479,7 @@ async def test_a_wrong_argument_is_named_and_never_repeated(
     memory_store, operation, argument, value
 ):
     context = context_on(memory_store, load_settings(None, ENVIRON))
-    arguments = {name: GOOD[name] for name in OPERATIONS[operation].required}
+    arguments = {name: good(operation, name) for name in OPERATIONS[operation].required}
     with pytest.raises(BadArgument, match=rf"\A{argument} must be ") as refused:
         await run(context, operation, **{**arguments, argument: value})
     shown = str(value)
@@ -385,7 +492,7 @@ async def test_each_argument_that_is_needed_is_asked_for(memory_store, operation
     required = OPERATIONS[operation].required
     for missing in required:
         for absent in ({}, {missing: None}):
-            arguments = {name: GOOD[name] for name in required if name != missing}
+            arguments = {name: good(operation, name) for name in required if name != missing}
             with pytest.raises(BadArgument, match=f"{missing} is missing"):
                 await run(context, operation, **arguments, **absent)
 
@@ -419,7 +526,8 @@ def test_what_changes_something_says_so():
     changing = {name for name, operation in OPERATIONS.items() if operation.changes}
     assert changing == {
         *("keys.issue", "keys.set", "keys.rotate", "keys.revoke", "plans.set", "plans.revoke"),
-        *("users.create", "users.revoke-tokens"),
+        *("users.create", "users.revoke-tokens", "users.disable", "users.enable"),
+        *("users.unlink", "users.delete", "tokens.revoke"),
         *("vault.add", "vault.remove", "ips.unblock"),
     }
 

@@ -40,7 +40,7 @@ routes:
   - {name: my-orders, path: /orders/mine, methods: [POST], auth: registered_key,
      owner: app_token, upstream: strategy}
   - {name: partner, path: "/{rest...}", host: partner.example.com, auth: app_token,
-     scope: [read], upstream: strategy}
+     scope: [read, write], vip: true, upstream: strategy}
 """
 SECRETS = {
     "GATEWAY_TOKEN_SECRET": "t" * 32,
@@ -139,12 +139,15 @@ def test_routes_are_shown_in_the_files_order_without_any_secret(files, monkeypat
     result = run("routes")
     assert result.exit_code == 0
     head, mirror, klines, *_ = result.stdout.splitlines()
-    assert head.split() == ["NAME", "METHODS", "HOST", "PATH", "AUTH", "PLAN", "UPSTREAM", "LIMITS"]
+    names = "NAME METHODS HOST PATH AUTH PLAN SCOPE VIP UPSTREAM LIMITS"
+    assert head.split() == names.split()
     assert mirror.split()[:6] == ["mirror", "GET", "-", "/fapi/v1/{rest...}", "public", "-"]
-    assert mirror.split()[6] == "market-data"
-    assert klines.split()[-8:-5] == ["standard", "market-data", "5"]
+    assert mirror.split()[6:9] == ["-", "no", "market-data"]
+    assert klines.split()[-10:-5] == ["standard", "-", "no", "market-data", "5"]
     assert klines.endswith(" 5 in 10 s per ip")
+    assert result.stdout.splitlines()[9].split()[6:9] == ["read", "write", "yes"]
     as_json = json.loads(run("routes", "--output", "json").stdout)
+    assert [route["vip"] for route in as_json["routes"]] == [False] * 8 + [True]
     assert [route["name"] for route in as_json["routes"]][:2] == ["mirror", "klines"]
     assert as_json["upstreams"]["strategy"] == ["http://127.0.0.1:9002"]
 
@@ -205,13 +208,15 @@ def test_explain_finds_the_route_of(files, words, expected):
     assert {name: said[name] for name in expected} == expected
 
 
-def test_explain_names_owner_and_scope(files):
+def test_explain_names_owner_scope_and_vip(files):
     assert explain("POST", "/orders/mine")["demands"] == (
         "email in the JSON body, with an active registered key, "
         "and an app token of the user whose email it is"
     )
     said = explain("GET", "https://partner.example.com/a")
-    assert said["demands"] == "Authorization: Bearer with an app token, with scope read"
+    assert said["demands"] == (
+        "Authorization: Bearer with an app token, with scope read write, of a user who is a VIP now"
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,6 +231,10 @@ def test_explain_names_owner_and_scope(files):
             "404 Not Found: /auth/mobile/google is there once google.audiences is set",
         ),
         (["GET", "/auth/mobile/google"], "405 Method Not Allowed"),
+        (
+            ["POST", "/auth/refresh"],
+            "404 Not Found: /auth/refresh is there once app_tokens.refresh is set",
+        ),
     ],
 )
 def test_explain_says_why_a_request_would_be_refused(files, words, said):
@@ -244,6 +253,7 @@ def test_explain_of_what_is_no_request_is_wrong_usage(files, words):
 async def test_explain_decides_as_the_gateway_does(files, everything_on):
     """Each request through both, with everything switched on and with nothing."""
     switched_on = {"GATEWAY_GOOGLE__AUDIENCES": "[app]", "GATEWAY_APPLE__AUDIENCES": "[app]"}
+    switched_on["GATEWAY_APP_TOKENS__REFRESH"] = "{}"
     settings = load_settings(None, {**SECRETS, **switched_on} if everything_on else {})
     route_file = load_routes(files / "routes.yaml", settings, {})
     parts = await open_parts(settings, Metrics())
@@ -252,7 +262,14 @@ async def test_explain_decides_as_the_gateway_does(files, everything_on):
     for path in (
         *("/", "/health", "/healthz", "/fapi/v1/klines", "/fapi/v1/", "/fapi//v1", "/strategies/7"),
         *("/strategies/", "/files/a/../b", "/files/%zz", "/api/v2/x", "/orders/auth", "/%2e%2e/a"),
-        *("/auth/mobile/google", "/auth/mobile/apple", "/api-key/verify", "/api-key/status/a@b.c"),
+        *(
+            "/auth/refresh",
+            "/auth/logout",
+            "/auth/mobile/google",
+            "/auth/mobile/apple",
+            "/api-key/verify",
+            "/api-key/status/a@b.c",
+        ),
     ):
         for method in ("GET", "HEAD", "POST", "PATCH", "OPTIONS"):
             for host in ("", "gw.example.com", "partner.example.com:8443"):
@@ -269,4 +286,4 @@ async def test_explain_decides_as_the_gateway_does(files, everything_on):
                 landed.add(said)
     await parts.close()
     assert {"404", "405", "400", "health", "mirror"} <= landed
-    assert ("sign-in-google" in landed) is everything_on
+    assert ({"sign-in-google", "token-refresh", "sign-out"} <= landed) is everything_on

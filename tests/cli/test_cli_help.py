@@ -49,6 +49,9 @@ def test_there_is_every_command_of_the_design():
         *("keys export", "keys import", "keys usage", "keys rotate"),
         *("plans set", "plans show", "plans revoke"),
         *("users create", "users list", "users show", "users revoke-tokens"),
+        *("tokens show", "tokens rotate", "tokens revoke"),
+        *("users disable", "users enable", "users unlink", "users delete"),
+        *("users export", "users import"),
         *("vault add", "vault show", "vault remove"),
         *("ips list", "ips unblock", "store check"),
     }

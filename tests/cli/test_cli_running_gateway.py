@@ -96,6 +96,8 @@ def test_commands_work_on_the_gateways_memory(environment):
     credentials = json.dumps({"api_key": "canary-key", "api_secret": "canary-secret"})
     assert run("vault", "add", "a@example.com", stdin=credentials)["is_active"] is True
     assert run("ips", "list") == []
+    assert run("tokens", "revoke", "--user", "42", "--jti", "x")["revoked"] is True
+    assert run("tokens", "revoke", "--all")["generation"] == 1
 
 
 @pytest.mark.parametrize(
@@ -105,6 +107,9 @@ def test_commands_work_on_the_gateways_memory(environment):
         (["keys", "issue", "--user", "0", "--name", "x"], 2, "user must be"),
         (["keys", "revoke", "k_unknown"], 1, "no key with this id"),
         (["ips", "unblock", "203.0.113.9"], 1, "not blocked"),
+        (["tokens", "revoke"], 2, "standard input is empty"),
+        (["tokens", "revoke", "--user", "42"], 2, "it takes user and jti, or a token, or all"),
+        (["tokens", "revoke", "--user", "4242", "--jti", "x"], 1, "no user with this id"),
     ],
 )
 def test_refusals_have_the_words_and_codes_that_they_have_on_redis(environment, words, code, said):

@@ -69,7 +69,9 @@ def test_a_user_is_created_listed_and_shown(gateway):
     user = ok(gateway("users", "create", *words))
     assert (user["id"], user["email"], user["name"]) == (7, "user@example.com", "李雷")
     assert ok(gateway("users", "list", "--output", "json")) == [user]
-    assert ok(gateway("users", "show", "7", "--output", "json")) == user
+    assert ok(gateway("users", "show", "7", "--output", "json")) == {**user, "links": []}
+    by_email = ok(gateway("users", "show", "--email", "user@example.com", "--output", "json"))
+    assert by_email == {**user, "links": []}
 
 
 @pytest.mark.parametrize("source", ["standard input", "file"])

@@ -180,3 +180,32 @@ def test_a_file_and_a_redis_are_needed(environment, monkeypatch):
     result = gateway("keys", "export")
     assert result.exit_code == 1
     assert "memory:// ends with its gateway" in result.stderr
+
+
+def test_users_go_out_and_come_in_as_json_lines(environment, client):
+    given = '{"id": 42, "email": "jane@example.com", "google_id": "g-1"}\n{"id": 43}\n'
+    words = ("users", "import", "-", "--output", "json")
+    taken = ok(gateway(*words, stdin=given))
+    assert (taken["lines"], taken["new"], taken["refused"]) == (2, 2, 0)
+    assert client.get("gw:user:by:google:g-1") == "42"
+    exported = gateway("users", "export")
+    assert sorted(json.loads(line)["id"] for line in exported.stdout.splitlines()) == [42, 43]
+    client.flushall()
+    assert ok(gateway(*words, stdin=exported.stdout))["new"] == 2
+    shown = ok(gateway("users", "show", "--email", "jane@example.com", "--output", "json"))
+    assert (shown["id"], shown["google_id"]) == (42, "g-1")
+
+
+def test_a_line_that_is_no_user_is_told_with_its_place(environment, tmp_path):
+    (tmp_path / "users.jsonl").write_text('{"id": 1}\n{"id": 2, "canary": 7}\n')
+    result = gateway("users", "import", "users.jsonl")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("users.jsonl:2: has an unknown field")
+    assert "canary" not in result.stderr
+
+
+def test_users_of_a_running_gateway_s_memory_are_not_moved(environment, monkeypatch):
+    monkeypatch.setenv("GATEWAY_STORE__URL", "memory://")
+    result = gateway("users", "export")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "set store.url to a Redis to move users" in result.stderr

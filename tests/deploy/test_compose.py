@@ -126,6 +126,10 @@ def test_our_own_containers_may_do_as_little_as_possible(name):
     assert service["security_opt"] == ["no-new-privileges:true"]
 
 
+def test_no_core_file_is_written_of_the_gateway():
+    assert GATEWAY["ulimits"]["core"] == 0
+
+
 def test_there_is_time_to_drain_before_the_gateway_is_killed():
     settings, _ = configuration()
     drain = settings.shutdown.grace + settings.shutdown.deadline

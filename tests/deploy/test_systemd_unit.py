@@ -53,6 +53,7 @@ def test_there_is_time_to_drain_before_it_is_killed(service):
     [
         ("DynamicUser", "yes"),
         ("NoNewPrivileges", "yes"),
+        ("LimitCORE", "0"),
         ("CapabilityBoundingSet", ""),
         ("ProtectSystem", "strict"),
         ("ProtectHome", "yes"),

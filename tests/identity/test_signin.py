@@ -10,6 +10,7 @@ from stand_ins import AppleStandIn, Fault, GoogleStandIn
 from gateway.errors import DependencyUnavailable, Invalid, PayloadTooLarge, Unauthenticated
 from gateway.identity.apple import AppleVerifier
 from gateway.identity.google import GoogleVerifier
+from gateway.identity.sessions import Sessions
 from gateway.identity.signin import AppleSignIn, GoogleSignIn
 from gateway.identity.tokens import AppTokens
 from gateway.identity.users import Users
@@ -58,15 +59,20 @@ def users(store):
 
 
 @pytest.fixture
-def google_sign_in(session, google, users, app_tokens):
-    verifier = GoogleVerifier(session, google.url, [google.audience])
-    return GoogleSignIn(verifier, users, app_tokens)
+def sessions(store, users, app_tokens):
+    return Sessions(store, users, app_tokens, AppTokenSettings())
 
 
 @pytest.fixture
-def apple_sign_in(session, apple, users, app_tokens):
-    verifier = AppleVerifier(session, apple.url, [apple.audience])
-    return AppleSignIn(verifier, users, app_tokens)
+def google_sign_in(session, google, users, sessions):
+    verifier = GoogleVerifier(session, google.settings())
+    return GoogleSignIn(verifier, users, sessions)
+
+
+@pytest.fixture
+def apple_sign_in(session, apple, users, sessions):
+    verifier = AppleVerifier(session, apple.settings())
+    return AppleSignIn(verifier, users, sessions)
 
 
 def post(body):
@@ -172,6 +178,62 @@ REFUSED = {
         },
     ),
 }
+
+
+NONCES = {
+    "a number": (7, {"loc": ["body", "nonce"], **NO_STRING}),
+    "a list": (["n"], {"loc": ["body", "nonce"], **NO_STRING}),
+    "false": (False, {"loc": ["body", "nonce"], **NO_STRING}),
+    "empty": (
+        "",
+        {
+            "loc": ["body", "nonce"],
+            "msg": "String should have at least 1 character",
+            "type": "string_too_short",
+        },
+    ),
+    "too long": (
+        "n" * 16385,
+        {
+            "loc": ["body", "nonce"],
+            "msg": "String should have at most 16384 characters",
+            "type": "string_too_long",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NONCES)
+async def test_a_nonce_of_another_form_is_a_422(google_sign_in, google, case):
+    nonce, problem = NONCES[case]
+    with pytest.raises(Invalid) as caught:
+        await google_sign_in.respond(post({"id_token": google.token(), "nonce": nonce}))
+    assert caught.value.detail == [problem]
+    assert google.asked == 0
+
+
+async def test_the_nonce_of_the_body_is_that_of_the_token(google_sign_in, google):
+    token = google.token(nonce="kept")
+    for body in ({"nonce": "kept"}, {"nonce": None}, {}):
+        await signed_in(google_sign_in, {"id_token": token, **body})
+    with pytest.raises(Unauthenticated) as caught:
+        await google_sign_in.respond(post({"id_token": token, "nonce": "another"}))
+    assert (caught.value.detail, caught.value.reason) == ("Invalid or expired token", "wrong_nonce")
+
+
+async def test_a_nonce_that_is_required_is_missed_along_with_all_else(
+    session, google, users, sessions
+):
+    verifier = GoogleVerifier(session, google.settings(nonce="required"))
+    endpoint = GoogleSignIn(verifier, users, sessions)
+    for body, missing in (({"id_token": "x"}, ["nonce"]), ({}, ["id_token", "nonce"])):
+        with pytest.raises(Invalid) as caught:
+            await endpoint.respond(post(body))
+        assert caught.value.detail == [{"loc": ["body", name], **MISSING} for name in missing]
+    with pytest.raises(Invalid) as caught:
+        await endpoint.respond(post({"id_token": "x", "nonce": None}))
+    assert caught.value.detail == [{"loc": ["body", "nonce"], **NO_STRING}]
+    await signed_in(endpoint, {"id_token": google.token(nonce="kept"), "nonce": "kept"})
 
 
 @pytest.mark.parametrize("case", REFUSED)

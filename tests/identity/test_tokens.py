@@ -2,6 +2,7 @@ import base64
 import contextlib
 import hmac
 import json
+from collections.abc import Callable
 from typing import Any
 
 import jwt
@@ -89,13 +90,28 @@ def segment(value: Any) -> str:
 
 
 def by_hand(
-    header: Any, payload: Any, secret: str | bytes = SECRETS["k1"], digest: str = "sha256"
+    header: Any,
+    payload: Any,
+    secret: str | bytes = SECRETS["k1"],
+    digest: str = "sha256",
+    spell: Callable[[str], str] = str,
 ) -> str:
-    """A token with a good HMAC over whatever header and payload."""
-    signing_input = f"{segment(header)}.{segment(payload)}"
+    """A token with a good HMAC over whatever header and payload, and however that is spelled."""
+    signing_input = f"{segment(header)}.{spell(segment(payload))}"
     key = secret.encode() if isinstance(secret, str) else secret
     signature = hmac.digest(key, signing_input.encode(), digest)
     return f"{signing_input}.{segment(signature)}"
+
+
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+def respelled(text: str) -> str:
+    """Base64 that decodes to the same: the last letter has bits that nothing reads."""
+    other = text[:-1] + ALPHABET[ALPHABET.index(text[-1]) ^ 1]
+    decoded = [base64.urlsafe_b64decode(part.rpartition(".")[2] + "==") for part in (text, other)]
+    assert decoded[0] == decoded[1]
+    return other
 
 
 def refusal(app_tokens: AppTokens, token: str) -> Unauthenticated:
@@ -138,6 +154,60 @@ def test_the_first_secret_signs_and_every_secret_verifies(clock):
     assert refusal(new, old.issue(JANE)).reason == "invalid_token"
 
 
+def turning(*keys: tuple[str, float | None, float | None]) -> AppTokenSettings:
+    """Settings whose secrets have times: `signs_from`, `retires_at`."""
+    return AppTokenSettings(
+        lifetime=3600,
+        secrets=tuple(
+            TokenKey.model_construct(
+                id=name, secret=SecretStr(SECRETS[name]), signs_from=signs_from, retires_at=ends
+            )
+            for name, signs_from, ends in keys
+        ),
+    )
+
+
+def signed_by(token: str) -> str:
+    return jwt.get_unverified_header(token)["kid"]
+
+
+def test_a_secret_verifies_before_it_signs_and_until_it_retires(clock):
+    settings = turning(("k1", None, NOW + 3700), ("k2", NOW + 60, None))
+    app_tokens, elsewhere = AppTokens(settings, clock=clock), AppTokens(settings, clock=clock)
+    old = app_tokens.issue(JANE)
+    assert signed_by(old) == "k1"
+    clock.now = NOW + 60
+    new = app_tokens.issue(JANE)
+    assert signed_by(new) == "k2"
+    clock.now = NOW + 40  # of a gateway whose clock is behind
+    assert elsewhere.verify(new).user_id == 123
+    clock.now = NOW + 3599
+    assert elsewhere.verify(old).user_id == 123
+    clock.now = NOW + 3700
+    assert elsewhere.verify(
+        signed(secret=SECRETS["k2"], header={"kid": "k2"}, changed={"exp": NOW + 9999})
+    )
+    late = signed({"exp": NOW + 9999})
+    assert refusal(elsewhere, late).reason == "invalid_token"
+
+
+def test_what_is_remembered_of_a_token_ends_with_its_secret(clock):
+    app_tokens = AppTokens(turning(("k1", None, NOW + 100)), clock=clock)
+    token = signed()
+    assert app_tokens.verify(token).expires_at == NOW + 100
+    clock.now = NOW + 100
+    assert refusal(app_tokens, token).reason == "expired_token"
+    assert refusal(app_tokens, token).reason == "invalid_token"
+
+
+def test_where_no_secret_signs_yet_nobody_signs_in_and_nobody_is_called_a_fraud(clock):
+    app_tokens = AppTokens(turning(("k1", NOW + 60, None)), clock=clock)
+    with pytest.raises(DependencyUnavailable) as caught:
+        app_tokens.issue(JANE)
+    assert caught.value.reason == "token_secret_unset"
+    assert app_tokens.verify(signed()).user_id == 123
+
+
 RSA_PEM = public_pem(rsa_key()).decode()
 GOOD_HEADER = {"alg": "HS256", "kid": "k1", "typ": "JWT"}
 
@@ -171,6 +241,11 @@ ATTACKS = {
     "a kid that is a number": by_hand({"alg": "HS256", "kid": 1}, claims()),
     "crit": signed(header={"crit": ["exp"]}),
     "b64 false": by_hand(GOOD_HEADER | {"b64": False}, claims()),
+    "typ of an access token of others": signed(header={"typ": "at+jwt"}),
+    "typ of a refresh token": signed(header={"typ": "application/refresh+jwt"}),
+    "typ a list": by_hand(GOOD_HEADER | {"typ": ["JWT"]}, claims()),
+    "typ null": by_hand(GOOD_HEADER | {"typ": None}, claims()),
+    "kid null": by_hand(GOOD_HEADER | {"kid": None}, claims()),
     "jku": signed(header={"jku": "http://127.0.0.1:1/keys"}),
     "jwk": signed(header={"jwk": {"kty": "oct", "k": "eHh4"}}),
     "x5u": signed(header={"x5u": "http://127.0.0.1:1/certificate"}),
@@ -187,6 +262,8 @@ ATTACKS = {
     "a payload with NaN": by_hand(GOOD_HEADER, json.dumps(claims(exp=float("nan"))).encode()),
     "a payload that is not UTF-8": by_hand(GOOD_HEADER, b'{"iss": "\xff"}'),
     "padding": signed() + "=",
+    "another spelling of the signature": respelled(signed()),
+    "another spelling of the claims": by_hand(GOOD_HEADER, claims(), spell=respelled),
     "a blank inside": signed()[:20] + " " + signed()[20:],
     "a line end": signed() + "\n",
     "letters beyond ASCII": signed()[:20] + "é" + signed()[20:],

@@ -58,6 +58,10 @@ def test_the_contract_form_has_its_fields_in_order_with_their_types():
 
 async def test_a_first_sign_in_creates_a_user(users: Users, store: Store):
     user = await google(users, "sub-1", " Jane@Example.COM ", "Jane")
+    links = (
+        '{"event": "created", "provider": "google", "subject": "sub-1", '
+        '"email": "jane@example.com", "at": "2026-04-29T12:00:00", "address": null}\n'
+    )
     assert user == User(
         id=1,
         email="jane@example.com",
@@ -66,11 +70,15 @@ async def test_a_first_sign_in_creates_a_user(users: Users, store: Store):
         created_at="2026-04-29T12:00:00",
         updated_at="2026-04-29T12:00:00",
     )
+    assert user.links == links
+    assert (await users.get(1)).links is None, "copies are many"
     assert await store.client.hgetall("gw:user:1") == {
         "id": "1",
         "email": "jane@example.com",
+        "email_verified": "1",
         "name": "Jane",
         "google_id": "sub-1",
+        "links": links,
         "is_vip": "0",
         "created_at": "2026-04-29T12:00:00",
         "updated_at": "2026-04-29T12:00:00",

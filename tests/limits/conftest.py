@@ -17,5 +17,6 @@ def clock(monkeypatch) -> Clock:
 def patient(monkeypatch):
     """No timer of a limiter runs out by itself."""
     monkeypatch.setattr(courier, "RETRY_SECONDS", 1e6)
+    monkeypatch.setattr(courier, "TOLD_AFTER_SECONDS", 1e6)
     monkeypatch.setattr(limiter, "PATIENCE_SECONDS", 1e6)
     monkeypatch.setattr(Courier, "_give_back_later", lambda _: None)

@@ -122,6 +122,7 @@ async def test_a_blocked_client_costs_redis_one_look_a_second(store, clock: Cloc
     worker = Limiter(IP, store, clock=clock)
     await clock.drive(store)
     await admit(worker, 1001)
+    await landed(worker)
     calls = worker.courier.calls
     await clock.advance(999)
     for _ in range(100):
@@ -245,9 +246,10 @@ async def test_policies_do_not_share_windows(store):
 async def test_the_counts_tell_admitted_refused_and_blocked(store):
     worker = Limiter(IP, store)
     await admit(worker, 1005)
+    await landed(worker)
     counts = worker.counts
     assert (counts.admitted, counts.refused, counts.blocked) == (1000, 1, 4)
-    assert (counts.degraded, worker.courier.calls) == (0, 1)
+    assert (counts.degraded, worker.courier.calls) == (0, 2), "to ask, and to say what it has heard"
 
 
 async def test_what_is_remembered_in_process_is_bounded(store, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits_clock import Clock, landed
 
-from gateway.limits import Limiter, Policy
+from gateway.limits import Limiter, Policy, lease
 
 CLIENT = "203.0.113.7"
 
@@ -30,10 +30,15 @@ STEPS = st.lists(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(steps=STEPS, block=st.sampled_from([0, 10, 3600]))
+@given(
+    steps=STEPS,
+    block=st.sampled_from([0, 10, 3600]),
+    allowed_share=st.sampled_from([lease.ALLOWED_SHARE, 32, 8]),
+)
 async def test_workers_together_admit_what_the_exact_log_allows(
-    store, clock: Clock, patient, steps, block
+    store, clock: Clock, patient, monkeypatch, steps, block, allowed_share
 ):
+    monkeypatch.setattr(lease, "ALLOWED_SHARE", allowed_share)
     await store.client.flushall()
     await clock.drive(store)
     policy = Policy("ip", 128, 60, block)
@@ -48,6 +53,7 @@ async def test_workers_together_admit_what_the_exact_log_allows(
         await clock.advance(min(pause, 50))
         for at, worker in enumerate(workers):
             if pause > 50 or at == who_gives_back:  # a worker that stands still is not told of here
+                worker.courier.tell_now()
                 worker.courier.give_back()
         await landed(*workers)
         world.check()

@@ -19,6 +19,8 @@ VALID, FORGET = 50, 1000
 ADMITTED, EXCEEDED, UNDECIDED, BLOCKED = range(4)
 CLOCK = "local clock = tonumber(redis.call('GET', 'test:clock'))\n"
 
+NO_LEASE = (0, 0, 0)
+
 SETTINGS = settings(
     max_examples=60,
     deadline=None,
@@ -80,7 +82,8 @@ class World:
         answer = self.script(
             keys=["w", "b"] if self.block else ["w"],
             args=(
-                *(VALID, FORGET, 1, self.requests, WINDOW, self.unit, self.block, self.grant),
+                *(VALID, FORGET, "worker", 1),
+                *(self.requests, WINDOW, self.unit, self.block, self.grant, *NO_LEASE),
                 *(1, asked, weight, held.granted_at, held.size, held.used),
             ),
         )
@@ -290,7 +293,7 @@ def test_many_buckets_are_decided_in_one_call_each_on_its_own(client):
     script = client.register_script(CLOCK + WINDOW_SCRIPT)
     numbers = list(range(1, 501))
     keys = [f"w{n}" for n in numbers]
-    arguments = [VALID, FORGET, 1, 250, WINDOW, 200, 0, 0]
+    arguments = [VALID, FORGET, "worker", 1, 250, WINDOW, 200, 0, 0, *NO_LEASE]
     for n in numbers:
         arguments += [1, n, 1, 0, 0, 0]
     reply = script(keys=keys, args=arguments)

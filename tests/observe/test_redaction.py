@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from gateway.observe.redaction import MAX_PATH_LENGTH, redact, safe_path, safe_word
 
 KEY = "pk_4f9QmZ7LxT2vB8nC1kD6sW3yR5hJ0gABCDEF"
+REFRESH = "rt_42_b7Kx-2_fQe9ZtYw1LmNp4A" + "s3cR3t-_" * 5 + "abc"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.dGhlLXNpZ25hdHVyZQ"
 SECRET = "canary7c1f"
 
@@ -34,6 +35,9 @@ SECRET = "canary7c1f"
         (f"/keys/{KEY.replace('_', '%5F')}", "/keys/pk_***"),
         ("/keys/pk_short", "/keys/pk_***"),
         (f"/t/{JWT}", "/t/eyJ***"),
+        (f"/r/{REFRESH}", "/r/rt_***"),
+        (f"/r/{REFRESH.replace('_', '%5F')}/x", "/r/rt_***/x"),
+        ("/start_time/rt_words", "/start_time/rt_words"),
         (f"/t/{JWT.replace('eyJ', '%65yJ')}/x", "/t/eyJ***/x"),
         ("/x;api_secret=canary7c1f", "/x;api_secret=***"),
         ("/x&api_secret=canary7c1f&b=2", "/x&api_secret=***&b=***"),
@@ -108,6 +112,7 @@ def test_no_encoding_hides_a_secret(secret, before, after):
         ("my-request.1", "my-request.1"),
         (KEY, "pk_***"),
         (f"x-{JWT}", "x-eyJ***"),
+        (f"x-{REFRESH}", "x-rt_***"),
         ("a b", "a%20b"),
         ("x" * 200, "x" * 128),
     ],
@@ -124,6 +129,7 @@ CANARY = "canaryCANARY7c1f"
     [
         f"no key {KEY[:3]}{CANARY}",
         f"b'pk_{CANARY}'",
+        f"{{rt_42_{CANARY}}}",
         f"token eyJ{CANARY}.{CANARY}.{CANARY} is wrong",
         f"Authorization: Bearer {CANARY}",
         f"authorization: bearer   {CANARY}",

@@ -7,11 +7,12 @@ from redis_process import news_heard
 
 from gateway.identity.users import Users
 from gateway.sections import KeySettings
-from gateway.store.keyline import KNOWN, parse
+from gateway.store.keyline import FORMS, parse
 from gateway.store.keys import Keys, digest
+from gateway.store.lines import LINES_A_BATCH
 from gateway.store.redis import Store
 from gateway.store.rotation import Rotation
-from gateway.store.transfer import LINES_A_BATCH, Tally, Transfer
+from gateway.store.transfer import KeyTally, KeyTransfer
 
 SHA = digest("imported-key-0001")
 OTHER = digest("imported-key-0002")
@@ -31,19 +32,19 @@ def keys(store: Store, users: Users) -> Keys:
 
 
 @pytest.fixture
-def transfer(store: Store, users: Users) -> Transfer:
-    return Transfer(store, users, PLANS)
+def transfer(store: Store, users: Users) -> KeyTransfer:
+    return KeyTransfer(store, users, PLANS)
 
 
-async def take(transfer: Transfer, *lines: object) -> Tally:
+async def take(transfer: KeyTransfer, *lines: object) -> KeyTally:
     texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
-    tally = Tally()
+    tally = KeyTally()
     async for tally in transfer.take(texts):  # noqa: B007  # the last one counts
         pass
     return tally
 
 
-def outcomes(tally: Tally) -> dict[str, int]:
+def outcomes(tally: KeyTally) -> dict[str, int]:
     names = ("done_before", "new", "changed", "same", "kept", "refused")
     return {name: getattr(tally, name) for name in names if getattr(tally, name)}
 
@@ -152,7 +153,7 @@ async def test_what_is_here_stays_or_is_overwritten_and_a_revocation_stands_in_a
     store, users, keys, transfer, here, file, overwrite, outcome, then
 ):
     await take(transfer, GOOD | here)
-    tally = await take(Transfer(store, users, PLANS, overwrite=overwrite), GOOD | file)
+    tally = await take(KeyTransfer(store, users, PLANS, overwrite=overwrite), GOOD | file)
     assert outcomes(tally) == {outcome: 1}
     shown = await keys.show("k_1")
     assert (shown.name, shown.expires_at, shown.allow, shown.revoked_at) == then
@@ -162,7 +163,7 @@ async def test_what_is_here_stays_or_is_overwritten_and_a_revocation_stands_in_a
 async def test_no_id_comes_to_stand_for_another_key_and_no_key_changes_its_id_or_user(
     store, users, keys, overwrite
 ):
-    transfer = Transfer(store, users, PLANS, overwrite=overwrite)
+    transfer = KeyTransfer(store, users, PLANS, overwrite=overwrite)
     lines = (
         GOOD,
         GOOD | {"sha256": OTHER},
@@ -270,7 +271,7 @@ def test_what_can_be_said_in_several_ways_is_stored_in_one(given, stored):
 
 
 def test_every_field_of_a_record_has_a_form():
-    for name in KNOWN:
+    for name in FORMS:
         with pytest.raises(ValueError, match=f"{name} "):
             parse(json.dumps(GOOD | {name: [1]}), PLANS)
 
@@ -287,7 +288,7 @@ def keys_in_a_file(count: int) -> list[str]:
     ]
 
 
-async def begin(transfer: Transfer, lines: list[str]) -> None:
+async def begin(transfer: KeyTransfer, lines: list[str]) -> None:
     """Take a batch, and be interrupted when the next has begun."""
     async for tally in transfer.take(lines):
         assert tally.new == LINES_A_BATCH
@@ -303,7 +304,7 @@ async def test_who_was_interrupted_goes_on_where_it_was(transfer, keys, users, s
     lines = keys_in_a_file(2 * LINES_A_BATCH)
     await begin(transfer, lines)
     assert len(await keys.list()) == LINES_A_BATCH
-    tally = await take(Transfer(store, users, PLANS), *lines)
+    tally = await take(KeyTransfer(store, users, PLANS), *lines)
     assert outcomes(tally) == {"done_before": LINES_A_BATCH, "new": LINES_A_BATCH}
     assert len(await keys.list()) == 2 * LINES_A_BATCH
     assert outcomes(await take(transfer, *lines)) == {"same": 2 * LINES_A_BATCH}
@@ -321,7 +322,7 @@ async def test_an_import_that_overwrites_does_not_go_on_with_one_that_does_not(
 ):
     lines = keys_in_a_file(2 * LINES_A_BATCH)
     await begin(transfer, lines)
-    tally = await take(Transfer(store, users, PLANS, overwrite=True), *lines)
+    tally = await take(KeyTransfer(store, users, PLANS, overwrite=True), *lines)
     assert outcomes(tally) == {"same": LINES_A_BATCH, "new": LINES_A_BATCH}
 
 
@@ -329,7 +330,7 @@ async def test_bad_lines_are_told_each_time_and_the_rest_is_not_done_again(trans
     lines = keys_in_a_file(2 * LINES_A_BATCH)
     mended, lines[LINES_A_BATCH] = lines[LINES_A_BATCH], "{}"
     for _ in range(2):
-        tally = await take(Transfer(store, users, PLANS), *lines)
+        tally = await take(KeyTransfer(store, users, PLANS), *lines)
         assert tally.complaints == [(LINES_A_BATCH + 1, "sha256 is missing")]
     assert tally.done_before == LINES_A_BATCH
     lines[LINES_A_BATCH] = mended
@@ -345,7 +346,7 @@ async def test_keys_of_many_slots_are_taken_one_by_one(real_store, keys_in_slots
     """As in a cluster, where no script may touch two of these keys."""
     users = Users(real_store, KeySettings())
     lines = [*keys_in_a_file(3), json.dumps(GOOD | {"id": "k_0"})]
-    tally = await take(Transfer(real_store, users, PLANS), *lines)
+    tally = await take(KeyTransfer(real_store, users, PLANS), *lines)
     assert (outcomes(tally), tally.users) == ({"new": 3, "refused": 1}, 3)
     assert await real_store.client.hget(f"gw:key:{digest('key-2')}", "id") == "k_2"
 

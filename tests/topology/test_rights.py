@@ -5,6 +5,7 @@ as a user who has these alone.
 """
 
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,16 +13,30 @@ from typing import Any
 
 import pytest
 from clusters import Cluster
+from pydantic import SecretStr
 from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
-from gateway.sections import LedgerSettings, StoreSettings, VaultKey, VaultSettings
+from gateway.errors import Unauthenticated
+from gateway.identity.replay import SignedInTokens
+from gateway.identity.sessions import Sessions
+from gateway.identity.tokens import AppTokens
+from gateway.identity.transfer import UserTransfer
+from gateway.sections import (
+    AppTokenSettings,
+    LedgerSettings,
+    RefreshSettings,
+    StoreSettings,
+    VaultKey,
+    VaultSettings,
+)
 from gateway.settings import Settings
 from gateway.store.check import check
 from gateway.store.ledger import Ledger, Use
 from gateway.store.registry import Registry
 from gateway.store.rights import DATA, LAST, acl_line
-from gateway.store.transfer import Transfer
+from gateway.store.transfer import KeyTransfer
+from gateway.tokenfile import TokenKey
 
 PASSWORD = "a-password-of-the-gateways-user"
 ARCHITECTURE = Path(__file__).parents[2] / "ARCHITECTURE.md"
@@ -91,6 +106,18 @@ async def test_in_a_cluster_they_are_enough_for_every_operation(cluster: Cluster
     assert {name for node in cluster.nodes for name in denied(node)} <= {"config|get"}
 
 
+async def use_sessions(context: Context) -> None:
+    secret = TokenKey(id="k1", secret=SecretStr("any text of at least 32 bytes, for once"))
+    settings = AppTokenSettings(secrets=(secret,), refresh=RefreshSettings())
+    store, users = context.store, context.users
+    sessions = Sessions(store, users, AppTokens(settings), settings)
+    grant = await sessions.begin(await users.show(42))
+    assert grant.refresh_token is not None
+    await sessions.renew(grant.refresh_token)
+    with pytest.raises(Unauthenticated):
+        await sessions.renew(grant.refresh_token)
+
+
 async def use_everything(context: Context) -> None:
     """Each operation, and what only requests do."""
     left = set(OPERATIONS)
@@ -104,9 +131,10 @@ async def use_everything(context: Context) -> None:
     await do("keys.set", id=issued["id"], name="phone", expires="2099-01-01")
     rotated = await do("keys.rotate", id=issued["id"], overlap="1h", when_silent="10m")
     await context.rotation.judge()
+    await do("tokens.show")
     await do("keys.usage", id=rotated["id"])
     await do("keys.revoke", id=rotated["id"])
-    transfer = Transfer(context.store, context.users, context.settings.plans)
+    transfer = KeyTransfer(context.store, context.users, context.settings.plans)
     exported = [line async for line in transfer.export()]
     tallies = [tally async for tally in transfer.take(exported)]
     assert (tallies[-1].same, len(await do("keys.list"))) == (2, 2)
@@ -121,7 +149,22 @@ async def use_everything(context: Context) -> None:
         )
     assert len(await do("users.list")) == 3
     await do("users.show", id=42)
+    await do("users.disable", id=42)
+    await do("users.enable", id=42)
+    await do("users.unlink", id=1, provider="google")
+    await do("users.delete", id=2)
+    users = UserTransfer(context.store, context.settings.plans)
+    exported = [line async for line in users.export()]
+    exported += ['{"id": 9, "email": "jane@example.com"}', '{"id": 10, "apple_id": "a-1"}']
+    counts = [tally async for tally in users.take(exported)][-1]
+    assert (counts.same, counts.new, counts.refused) == (3, 1, 1)
     await do("users.revoke-tokens", id=42)
+    await do("tokens.revoke", user=42, jti="a-jti")
+    await do("tokens.revoke", all=True)
+    await use_sessions(context)
+    once = SignedInTokens(context.store)
+    await once.claim("header.payload.signature", time.time() + 60)
+    await once.release("header.payload.signature")
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
     await do("vault.remove", email="jane@example.com")

@@ -1,6 +1,7 @@
 import pytest
 from aiohttp import ClientSession
-from stand_ins import BinanceStandIn, Fault
+from binance_stand_in import BinanceStandIn
+from stand_ins import Fault
 
 from gateway.errors import BinanceFailed
 from gateway.vault.binance import MAX_ANSWER_BYTES, Binance

@@ -2,8 +2,9 @@ import base64
 
 import pytest
 from aiohttp import ClientSession
+from binance_stand_in import BinanceStandIn
 from pydantic import SecretStr
-from stand_ins import BinanceStandIn, Fault
+from stand_ins import Fault
 
 from gateway.errors import BinanceFailed, DependencyUnavailable, StoreUnavailable
 from gateway.sections import StoreSettings, VaultKey, VaultSettings

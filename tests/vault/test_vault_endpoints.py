@@ -3,9 +3,10 @@ import json
 
 import pytest
 from aiohttp import ClientSession
+from binance_stand_in import BinanceStandIn
 from exchanges import exchange
 from pydantic import SecretStr
-from stand_ins import BinanceStandIn, Fault
+from stand_ins import Fault
 
 from gateway.errors import BinanceFailed, Invalid, PayloadTooLarge
 from gateway.sections import VaultKey, VaultSettings
