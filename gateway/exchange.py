@@ -12,13 +12,12 @@ goes with them are for log, metrics and traces.
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from aiohttp import StreamReader
 from aiohttp.http_parser import RawRequestMessage
-from multidict import CIMultiDictProxy
 
 from gateway.errors import BadRequest, ClientGone, GatewayError, PayloadTooLarge, RequestTimeout
 
@@ -77,6 +76,46 @@ def json_answer(status: int, value: Any, headers: tuple[tuple[str, str], ...] = 
     return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
 
 
+class Wakeup:
+    """What a request in the lane (`listener/serving.py`) waits for; awaited by one, once.
+
+    It takes a future's place, but who waits goes on at once, not in the loop's next turn.
+    """
+
+    __slots__ = ("_error", "_is_done", "wake")
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._error: BaseException | None = None
+        self.wake: Woken | None = None  # set by whom awaiting it has brought here
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, _result: None) -> None:
+        self._is_done = True
+        if self.wake is not None:
+            self.wake(well=True)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._is_done = True
+        self._error = error
+        if self.wake is not None:
+            self.wake(well=False)
+
+    def __await__(self) -> Generator["Wakeup", None, None]:
+        if not self._is_done:
+            yield self
+        self.wake = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+
+class Woken(Protocol):
+    def __call__(self, *, well: bool) -> None: ...
+
+
 class Flow(Protocol):
     """Who writes to the client right now, and must wait while the client is slow."""
 
@@ -94,6 +133,7 @@ class ClientConnection(Protocol):
     draining: bool  # the next answer says that it is the last
     ending: bool  # the answer under way is the last, whether it says so or not
     flow: "Flow | None"
+    in_lane: bool  # what a request waits for there is a `Wakeup`
 
     @property
     def writing_paused(self) -> bool: ...
@@ -130,12 +170,14 @@ class Exchange:
         "connection",
         "cors_lines",
         "failure",
+        "headers",
         "host",
         "identity",
         "key_id",
         "limits",
         "message",
-        "own_lines",
+        "method",
+        "path",
         "payload",
         "refusal",
         "request_id",
@@ -159,19 +201,21 @@ class Exchange:
         started: float,
     ) -> None:
         self.message = message
+        self.method = message.method
+        self.headers = message.headers
         self.payload = payload
         self.connection = connection
         self.started = started  # monotonic seconds; the loop's clock is too coarse
         # Path and query, as they came (surrogate escapes for bytes beyond ASCII), and for whom.
-        self.target = message.path
-        self.host = message.headers.get("Host", "")
-        if not self.target.startswith("/"):
+        self.target = target = message.path
+        self.host: str = message.headers.get("Host", "")
+        if target[:1] != "/":
             self._take_absolute_form()
+        self.path = self.target.partition("?")[0]  # not decoded
         self.client_ip = ""
         self.request_id = ""
         self.trace: Trace | None = None  # None: the request is not traced
         self.cors_lines = b""  # those of them that speak to browsers
-        self.own_lines = b""  # what the gateway adds to the head of whatever answer goes out
         self.route: RouteLabels | None = None
         self.identity: Identity | None = None
         self.key_id: str | None = None  # of the plan key that was recognised, valid or not
@@ -193,19 +237,6 @@ class Exchange:
         self.failure: GatewayError | None = None
         self.upstream_seconds: float | None = None
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def method(self) -> str:
-        return self.message.method
-
-    @property
-    def path(self) -> str:
-        """The target without its query, as it came: not decoded."""
-        return self.target.partition("?")[0]
-
-    @property
-    def headers(self) -> CIMultiDictProxy[str]:
-        return self.message.headers
 
     @property
     def gone(self) -> bool:

@@ -32,8 +32,6 @@ from gateway.limits import (
     AnyLimit,
     ClientAddresses,
     Decision,
-    policy_header,
-    ratelimit,
     release_slots,
 )
 from gateway.networks import AccessList
@@ -154,14 +152,16 @@ class Gateway:
         """Serve one request, or refuse it. `malformed` is the parser's complaint, if it has one."""
         self.identify(exchange)
         try:
-            check_network(exchange, self._access)
+            if self._access is not None:
+                check_network(exchange, self._access)
             if self._limits and exchange.path not in self._exempt:
                 await self.limit(exchange, self._limits)
             if malformed is not None:
                 raise malformed
             check_head(exchange)
             route = self.match(exchange)
-            check_network(exchange, route.access)
+            if route.access is not None:
+                check_network(exchange, route.access)
             if route.needs_store and not self._store.takes_writes:
                 raise StoreUnavailable
             if route.limits:
@@ -195,7 +195,6 @@ class Gateway:
             exchange.request_id = named[0]
         else:
             exchange.request_id = f"{random.getrandbits(128):032x}"  # a name, no secret
-        exchange.own_lines = own_lines(exchange)
         if self._cors is not None:
             speak_cors(exchange, self._cors)
         if self._tracer is not None:
@@ -211,9 +210,7 @@ class Gateway:
             if decision is not None:
                 exchange.limits += (decision,)
                 if not decision.admitted:
-                    exchange.own_lines = own_lines(exchange)
                     raise over_limit(decision, exchange.client_ip)
-        exchange.own_lines = own_lines(exchange)
 
     def without_store(self, exchange: Exchange) -> WhenStoreIsDown:
         """How limits decide on this request while Redis is away: as its route says, if it has one.
@@ -275,9 +272,9 @@ class Gateway:
             self._tracer.finish(exchange, exchange.trace, seconds)
 
 
-def check_network(exchange: Exchange, access: AccessList | None) -> None:
+def check_network(exchange: Exchange, access: AccessList) -> None:
     """Refuse an address that the lists of networks don't let in."""
-    if access is not None and not access.admits(exchange.client_ip):
+    if not access.admits(exchange.client_ip):
         raise Forbidden("Forbidden", reason="network_denied")
 
 
@@ -286,25 +283,10 @@ async def server_options(_exchange: Exchange) -> Answer:
     return Answer(200, headers=(("Allow", ALL_METHODS),), content_type=None)
 
 
-def own_lines(exchange: Exchange) -> bytes:
-    """What every answer to this request carries, whoever makes it."""
-    if not exchange.limits:
-        return f"X-Request-ID: {exchange.request_id}\r\n".encode() + exchange.cors_lines
-    policies = ", ".join(policy_header(decision.policy) for decision in exchange.limits)
-    states = ", ".join(ratelimit(decision) for decision in exchange.limits)
-    return (
-        f"X-Request-ID: {exchange.request_id}\r\n"
-        f"RateLimit-Policy: {policies}\r\n"
-        f"RateLimit: {states}\r\n"
-    ).encode() + exchange.cors_lines
-
-
 def speak_cors(exchange: Exchange, cors: Cors | None) -> None:
     """Let whatever answer goes out say to browsers what `cors` says of it, and nothing else."""
     fields = () if cors is None else cors.fields(exchange)
-    others = exchange.own_lines.removesuffix(exchange.cors_lines)
     exchange.cors_lines = "".join(f"{name}: {value}\r\n" for name, value in fields).encode()
-    exchange.own_lines = others + exchange.cors_lines
 
 
 def over_limit(decision: Decision, client_ip: str) -> GatewayError:

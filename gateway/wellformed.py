@@ -32,7 +32,8 @@ def check_head(exchange: Exchange) -> None:
     hosts = headers.getall("Host", ())
     if len(hosts) > 1 or (not hosts and version == HttpVersion11):
         raise BadRequest("One Host header is required", reason="bad_host")
-    if (hosts and not _valid_host(hosts[0])) or (exchange.host and not _valid_host(exchange.host)):
+    sent, host = hosts[0] if hosts else "", exchange.host  # or that of the target, if it names one
+    if (hosts and not _valid_host(sent)) or (host != sent and not _valid_host(host)):
         raise BadRequest("Invalid Host header", reason="bad_host")
     if len(headers.get("Content-Length", "")) > LONGEST_LENGTH:
         raise BadRequest("Invalid Content-Length", reason="bad_framing")

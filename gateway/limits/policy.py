@@ -10,7 +10,7 @@ The header fields are those of draft-ietf-httpapi-ratelimit-headers-11.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from gateway.fields import Period
@@ -32,7 +32,8 @@ class Policy:
     seconds.
 
     `block` 0: refused requests are not counted and nobody is blocked. `space` names its windows in
-    Redis, where policies of several names have them together. Raises ValueError.
+    Redis, where policies of several names have them together. `item` is what `RateLimit-Policy`
+    says of it. Raises ValueError.
     """
 
     name: str
@@ -41,12 +42,14 @@ class Policy:
     block: int = 0
     per: Per = "ip"
     space: str = ""
+    item: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not NAME(self.name):
             raise ValueError(f"not a name for a policy: {self.name!r}")
         if self.requests < 1 or self.window_seconds < 1 or self.block < 0:
             raise ValueError(f"policy {self.name}: requests and window from 1, block from 0")
+        object.__setattr__(self, "item", policy_header(self))
 
     @property
     def window_seconds(self) -> int:

@@ -15,20 +15,18 @@ Which one runs:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from aiohttp import HttpVersion10, StreamReader, web
+from aiohttp import StreamReader
 from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
-from aiohttp.web_protocol import RequestHandler, _ErrInfo
-from multidict import CIMultiDict, CIMultiDictProxy
-from yarl import URL
+from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import BadRequest, HeadersTooLarge, RequestTimeout, forget_frames
 from gateway.exchange import STALLED_SECONDS, BodyStalled, Exchange, Flow, break_off
 from gateway.listener.framing import EmptyLines, RequestLine, has_much_framing, least_bytes
+from gateway.listener.serving import UNREADABLE, ServingConnection
 
 if TYPE_CHECKING:
     from gateway.listener.listener import Listener
@@ -38,22 +36,7 @@ LINGER_SECONDS = 5.0
 END_OF_HEAD = b"\r\n\r\n"
 
 
-# Stands in for a head that could not be parsed: nothing of it is repeated anywhere.
-UNREADABLE = RawRequestMessage(
-    "UNKNOWN",
-    "-",
-    HttpVersion10,
-    CIMultiDictProxy(CIMultiDict()),
-    (),
-    True,  # should_close
-    None,
-    False,  # upgrade
-    False,  # chunked
-    URL("/"),
-)
-
-
-class ClientConnection(RequestHandler):
+class ClientConnection(ServingConnection):
     """One connection for its lifetime; it knows requests only by what aiohttp says of them."""
 
     __slots__ = (
@@ -78,9 +61,7 @@ class ClientConnection(RequestHandler):
         "ending",
         "flow",
         "has_begun",
-        "payload",
         "peer",
-        "requests_left",
         "secure",
         "shown",
     )
@@ -100,8 +81,6 @@ class ClientConnection(RequestHandler):
         self.flow: Flow | None = None
         self.shown: tuple[str, object] | None = None
         self.draining = self.ending = False
-        self.requests_left = bounds.requests_per_connection
-        self.payload: StreamReader | None = None  # of the request that was begun last
         self.deadline = NEVER
         self._in_body = False  # what comes next belongs to the body of the last head
         # A connection carries one chunked body at most: it ends behind it.
@@ -150,6 +129,10 @@ class ClientConnection(RequestHandler):
     # What comes from the client.
 
     def data_received(self, data: bytes) -> None:
+        self._divide(data)
+        self._take_up()
+
+    def _divide(self, data: bytes) -> None:
         """Give the parser each head of a read by itself, and none while too many wait.
 
         It forgets what it has parsed of a read when something in it is wrong: behind a good request
@@ -175,9 +158,13 @@ class ClientConnection(RequestHandler):
 
     def _parse(self, data: bytes) -> None:
         heads = self._request_count
+        waiter, self._waiter = self._waiter, None  # `_take_up` is who wakes it
         super().data_received(data)
+        self._waiter = waiter
         messages = self._messages
         if self._request_count != heads:
+            if self._unfinished_bytes or len(data) > self._listener.bounds.headers:
+                self.has_large_heads = True
             is_http = self._request_line.is_http(data)
             message, payload = messages[-1]
             if isinstance(message, _ErrInfo):
@@ -379,15 +366,6 @@ class ClientConnection(RequestHandler):
         self.draining = self.ending = True
         if self._waiter is not None and not self._waiter.done():  # idle
             self.force_close()
-
-    def _make_error_handler(self, err_info: Any) -> Callable[[Any], Awaitable[web.StreamResponse]]:
-        listener: Any = self._manager
-        complaint = listener.complaint(err_info.exc)
-
-        async def refuse(exchange: Any) -> Any:
-            return await listener.gateway.handle(exchange, complaint)
-
-        return refuse
 
 
 def peer_of(transport: asyncio.BaseTransport) -> str:

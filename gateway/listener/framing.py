@@ -9,6 +9,7 @@ from aiohttp.http_parser import RawRequestMessage
 
 # Of chunk sizes, extensions and trailers, before they are measured against the chunks' own bytes.
 MAX_FRAMING_BYTES = 16_384
+CR = b"\r"
 
 
 class EmptyLines:
@@ -22,6 +23,9 @@ class EmptyLines:
 
     def are_whole(self, data: bytes) -> bool:
         """Is what `data` begins with fine, as far as it has come?"""
+        if data[:1] > CR and not self.open_line:
+            self.expected = False
+            return True
         first = data.lstrip(b"\r\n")
         self.expected = not first
         before = self.open_line + data[: len(data) - len(first)]
@@ -46,14 +50,19 @@ class RequestLine:
         """Is the head that `data` ends one of HTTP/1.x (RFC 9112 §2.3)? The next one begins."""
         if self._begun:
             self._begun, data = b"", self._begun + data
-        line = data.lstrip(b"\r\n")
+        line = data if data[:1] > CR else data.lstrip(b"\r\n")
         end = line.find(b"\r\n")
         return line[end - 9 : end - 1] == b" HTTP/1."
 
 
+def field_bytes(message: RawRequestMessage) -> int:
+    """Of all names and values in the head of `message`."""
+    return sum([len(name) + len(value) for name, value in message.raw_headers])
+
+
 def least_bytes(message: RawRequestMessage) -> int:
     """How long the head of `message` was at least."""
-    return len(message.path) + sum([len(name) + len(value) for name, value in message.raw_headers])
+    return len(message.path) + field_bytes(message)
 
 
 def has_much_framing(body: StreamReader, received_bytes: int) -> bool:

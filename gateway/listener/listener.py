@@ -1,22 +1,18 @@
 """Takes connections for a `Gateway`, and ends what passed its deadline."""
 
 import asyncio
-from time import monotonic
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.http_parser import RawRequestMessage
-from multidict import CIMultiDictProxy
 
 from gateway.errors import BadRequest, HeadersTooLarge, RequestLineTooLong
-from gateway.exchange import Exchange
 from gateway.limits import ClientAddresses
 from gateway.limits.address import parse
 from gateway.listener.census import Census
-from gateway.listener.connection import LINGER_SECONDS, NEVER, UNREADABLE, ClientConnection
+from gateway.listener.connection import LINGER_SECONDS, NEVER, ClientConnection
 from gateway.listener.entrance import Entrance
-from gateway.pipeline import Gateway, Written
+from gateway.pipeline import Gateway
 from gateway.sections import BoundsSettings
 from gateway.settings import Settings
 from gateway.tls import ServerTls
@@ -35,13 +31,14 @@ class Listener(web.Server):
         addresses: ClientAddresses,
         tls: ServerTls | None = None,
     ) -> None:
-        super().__init__(self._handle, request_factory=self._exchange)  # type: ignore[arg-type]
+        super().__init__(None)  # type: ignore[arg-type]  # connections call the gateway themselves
         self.census = Census(settings.bounds, addresses, self._count_refused)
         proxies = settings.listen.proxy_protocol
         self._announced = () if proxies is None else proxies.trusted
         self._plain = tls is None and proxies is None
         self.entering: set[Entrance] = set()
         self._retires = False
+        self.uses_lane = settings.listen.lane
         self.use(gateway, settings.bounds, addresses, tls)
 
     def use(
@@ -56,7 +53,6 @@ class Listener(web.Server):
         self.bounds = bounds
         self.tls = tls
         self.census.use(bounds, addresses)
-        self._head_bytes = bounds.headers
         # aiohttp tells the two kinds of too long lines apart by nothing but the limit it names.
         field_bytes = bounds.headers + (bounds.headers == bounds.request_line)
         self._options: dict[str, Any] = {
@@ -86,30 +82,6 @@ class Listener(web.Server):
 
     def _count_refused(self, reason: str) -> None:
         self.gateway.count_refused_connection(reason)
-
-    async def _handle(self, exchange: Any) -> Written:
-        # The parser bounds each field alone.
-        fields = exchange.message.raw_headers
-        if sum([len(name) + len(value) for name, value in fields]) > self._head_bytes:
-            return await self.gateway.handle(exchange, HeadersTooLarge())
-        return await self.gateway.handle(exchange)
-
-    def _exchange(
-        self,
-        message: RawRequestMessage,
-        payload: Any,
-        protocol: Any,
-        _writer: object,
-        _task: object,
-    ) -> Exchange:
-        if not isinstance(message.headers, CIMultiDictProxy):
-            message = UNREADABLE
-        protocol.payload = payload
-        exchange = Exchange(message, payload, protocol, monotonic())
-        protocol.requests_left -= 1
-        if not protocol.requests_left:
-            exchange.close_after = True
-        return exchange
 
     def complaint(self, error: BaseException | None) -> BadRequest:
         """The parser's error in our words (RFC 9110 §15.5.15, RFC 6585 §5)."""

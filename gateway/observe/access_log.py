@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Identity
 from gateway.observe.counts import METHODS
 from gateway.observe.metrics import Reading, Sourced
 from gateway.observe.redaction import safe_path, safe_word
@@ -38,6 +38,10 @@ MAX_LINES = 16_384
 FILE_WRITE_BYTES = 1 << 16
 CLOSE_SECONDS = 2.0
 
+NO_ROUTE = ("null", "null")
+NOBODY = '"user_id": null, "key_id": null'
+WELL = '"reason": null, "fault": null'
+
 _KNOWN_METHODS = frozenset(METHODS)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}").fullmatch
 _ADDRESS = re.compile(r"[0-9a-f.:]{2,64}").fullmatch
@@ -47,6 +51,22 @@ _ADDRESS = re.compile(r"[0-9a-f.:]{2,64}").fullmatch
 def _word(value: str | None) -> str:
     """A name from the route table, a reason, a key id: as JSON."""
     return "null" if value is None else f'"{safe_word(value)}"'
+
+
+@lru_cache(maxsize=4096)
+def _address(client_ip: str) -> str:
+    return client_ip if _ADDRESS(client_ip) else safe_word(client_ip)
+
+
+def _who(identity: Identity) -> str:
+    user_id = "null" if identity.user_id is None else identity.user_id
+    return f'"user_id": {user_id}, "key_id": {_word(identity.key_id)}'
+
+
+def _why(exchange: Exchange) -> str:
+    failure = exchange.failure
+    fault = "null" if failure is None else _word(failure.fault)
+    return f'"reason": {_word(exchange.refusal)}, "fault": {fault}'
 
 
 class AccessLog:
@@ -63,8 +83,8 @@ class AccessLog:
         self._json = options.format == "json"
         self._enabled = options.access
         self._clock = clock
-        self._second = -1
-        self._second_text = ""
+        self._second = self._millisecond = -1
+        self._second_text = self._text = ""
         self._writer = LineWriter(descriptor, self._dropped_line)
 
     def start(self) -> None:
@@ -87,28 +107,21 @@ class AccessLog:
         request_id = exchange.request_id
         if not _REQUEST_ID(request_id) or "pk_" in request_id or "eyJ" in request_id:
             request_id = safe_word(request_id)
-        client_ip = exchange.client_ip
-        if not _ADDRESS(client_ip):
-            client_ip = safe_word(client_ip)
         method = exchange.method
         if method not in _KNOWN_METHODS:
             method = safe_word(method, 32)
         route, identity, failure = exchange.route, exchange.identity, exchange.failure
+        name, pattern = NO_ROUTE if route is None else (_word(route.name), _word(route.pattern))
         upstream = exchange.upstream_seconds
-        user_id = None if identity is None else identity.user_id
         line = (
             f'{{"time": "{self._time()}", "request_id": "{request_id}", '
-            f'"client_ip": "{client_ip}", "method": "{method}", '
-            f'"route": {"null" if route is None else _word(route.name)}, '
-            f'"path": "{safe_path(exchange.path)}", '
+            f'"client_ip": "{_address(exchange.client_ip)}", "method": "{method}", '
+            f'"route": {name}, "path": "{safe_path(exchange.path)}", '
             f'"status": {exchange.status}, "bytes": {exchange.sent_bytes}, '
             f'"seconds": {seconds:.6f}, '
             f'"upstream_seconds": {"null" if upstream is None else f"{upstream:.6f}"}, '
-            f'"pattern": {"null" if route is None else _word(route.pattern)}, '
-            f'"user_id": {"null" if user_id is None else user_id}, '
-            f'"key_id": {"null" if identity is None else _word(identity.key_id)}, '
-            f'"reason": {_word(exchange.refusal)}, '
-            f'"fault": {"null" if failure is None else _word(failure.fault)}'
+            f'"pattern": {pattern}, {NOBODY if identity is None else _who(identity)}, '
+            f"{WELL if exchange.refusal is None and failure is None else _why(exchange)}"
         )
         if exchange.socket_end is not None:
             line += (
@@ -119,12 +132,15 @@ class AccessLog:
         self._writer.put((line if self._json else as_text(line)).encode("ascii"))
 
     def _time(self) -> str:
-        now = self._clock()
-        second = int(now)
-        if second != self._second:
-            self._second = second
-            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{int((now - second) * 1000):03d}Z"
+        now = int(self._clock() * 1000)
+        if now != self._millisecond:
+            self._millisecond = now
+            second, rest = divmod(now, 1000)
+            if second != self._second:
+                self._second = second
+                self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._text = f"{self._second_text}.{rest:03d}Z"
+        return self._text
 
     def _dropped_line(self, count: int) -> bytes:
         """Runs in the writer's thread, so it leaves the clock's cache alone."""

@@ -10,6 +10,7 @@ from http import HTTPStatus
 from aiohttp import HttpVersion10
 
 from gateway.exchange import Answer, Exchange
+from gateway.limits import ratelimit
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no second
 # Digits of a body's length: what is longer than six say, and was not read, is not waited for.
@@ -28,6 +29,25 @@ def status_line(status: int) -> bytes:
 @lru_cache(maxsize=2)
 def _date_line(second: int) -> bytes:
     return f"Date: {formatdate(second, usegmt=True)}\r\n".encode()
+
+
+def own_lines(exchange: Exchange) -> bytes:
+    """What every answer to this request carries, whoever makes it."""
+    limits = exchange.limits
+    if not limits:
+        text = f"X-Request-ID: {exchange.request_id}\r\n"
+    else:
+        if len(limits) == 1:
+            policies, states = limits[0].policy.item, ratelimit(limits[0])
+        else:
+            policies = ", ".join([decision.policy.item for decision in limits])
+            states = ", ".join([ratelimit(decision) for decision in limits])
+        text = (
+            f"X-Request-ID: {exchange.request_id}\r\n"
+            f"RateLimit-Policy: {policies}\r\n"
+            f"RateLimit: {states}\r\n"
+        )
+    return text.encode() + exchange.cors_lines
 
 
 def connection_line(exchange: Exchange) -> bytes:
@@ -75,7 +95,7 @@ def write_answer(exchange: Exchange, answer: Answer) -> None:
     if answer.status != 204:
         parts.append(b"Content-Length: %d\r\n" % len(answer.body))
     parts.extend(f"{name}: {value}\r\n".encode() for name, value in answer.headers)
-    parts += (exchange.own_lines, connection_line(exchange), b"\r\n")
+    parts += (own_lines(exchange), connection_line(exchange), b"\r\n")
     if exchange.method != "HEAD":
         parts.append(answer.body)
         exchange.sent_bytes = len(answer.body)

@@ -22,6 +22,14 @@ import httptools
 
 from gateway.errors import ClientGone, GatewayError, UpstreamFailed, UpstreamTimeout
 from gateway.exchange import STALLED_SECONDS
+from gateway.proxy.headers import (
+    CODING,
+    CONNECTION,
+    LENGTH,
+    SAYS_NO_NAMES,
+    connection_names,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from gateway.proxy.target import Address
@@ -74,6 +82,7 @@ class UpstreamConnection(asyncio.Protocol):
         "is_tunnel",
         "keeps_alive",
         "leased",
+        "named",
         "on_lost",
         "read_timeout",
         "reason",
@@ -115,7 +124,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.answered = False  # any byte of the answer has come
         self.status = 0
         self.reason = b""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: list[tuple[int, bytes, bytes]] = []  # kind, name, value
+        self.named: frozenset[bytes] = frozenset()  # fields that `Connection` lists
         self.chunked = False
         self.has_length = False
 
@@ -131,9 +141,10 @@ class UpstreamConnection(asyncio.Protocol):
         self.deadline = self._loop.time() + read_timeout
 
     def write(self, data: bytes) -> None:
-        if self.transport is not None and not self.transport.is_closing():
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
             self.sent = True
-            self.transport.write(data)
+            transport.write(data)
             self.moved()
 
     def moved(self) -> None:
@@ -294,14 +305,16 @@ class UpstreamConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.status >= 200:  # a trailer: it goes no further
             return
-        self.headers.append((name, value))
-        folded = name.lower()
-        if folded == b"content-length":
+        kind = kind_of(name)
+        self.headers.append((kind, name, value))
+        if kind == LENGTH:
             self.has_length = True
-        elif folded == b"transfer-encoding":
+        elif kind == CODING:
             if value.lower() != b"chunked" or self.chunked:  # to llhttp, a tab behind it matters
                 raise ValueError("a transfer coding that is not plain chunked")
             self.chunked = True
+        elif kind == CONNECTION and value.lower() not in SAYS_NO_NAMES:
+            self.named |= connection_names((value.decode("latin-1"),))
 
     def on_headers_complete(self) -> None:
         if self._complete:

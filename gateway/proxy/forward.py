@@ -15,6 +15,7 @@ import asyncio
 from time import monotonic
 
 from aiohttp import HttpVersion11
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway.errors import (
     ClientGone,
@@ -22,9 +23,9 @@ from gateway.errors import (
     PayloadTooLarge,
     UpstreamFailed,
 )
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, Wakeup
 from gateway.limits import ClientAddresses
-from gateway.proxy.answer import connection_line
+from gateway.proxy.answer import connection_line, own_lines
 from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.headers import (
     NO_LENGTH,
@@ -151,20 +152,21 @@ class Forwarder:
         trusted = self._addresses.trusts(peer)
         sent_host = host if self._preserve_host and host else target.authority
         identity = exchange.identity
+        forwarded = forwarded_lines(
+            client=exchange.client_ip,
+            peer=peer,
+            scheme="https" if exchange.connection.secure else "http",
+            host=host,
+            trusted=headers if trusted else None,
+        )
+        own = (
+            f"{exchange.method} {path} HTTP/1.1\r\nHost: {sent_host}\r\n"
+            f"{forwarded}X-Request-ID: {exchange.request_id}\r\n"
+        )
         return b"".join(
             (
-                f"{exchange.method} {path} HTTP/1.1\r\nHost: {sent_host}\r\n".encode(
-                    "utf-8", "surrogateescape"
-                ),
+                own.encode("utf-8", "surrogateescape"),
                 *request_lines(exchange.message.raw_headers, drops, trusted=trusted),
-                forwarded_lines(
-                    client=exchange.client_ip,
-                    peer=peer,
-                    scheme="https" if exchange.connection.secure else "http",
-                    host=host,
-                    trusted=headers if trusted else None,
-                ),
-                f"X-Request-ID: {exchange.request_id}\r\n".encode(),
                 b"" if trace is None else trace.line,
                 identity.headers if identity is not None else b"",
                 self._set_lines,
@@ -206,11 +208,12 @@ class Relay:
     def __init__(
         self, exchange: Exchange, upstream: UpstreamConnection, forwarder: Forwarder
     ) -> None:
-        loop = asyncio.get_running_loop()
         self.exchange = exchange
         self._upstream = upstream
         self._forwarder = forwarder
-        self._done: asyncio.Future[None] = loop.create_future()
+        self._done: Wakeup | asyncio.Future[None] = (
+            Wakeup() if exchange.connection.in_lane else asyncio.get_running_loop().create_future()
+        )
         self._pump: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
         self._chunks = False  # the answer goes to the client in chunks
@@ -229,6 +232,9 @@ class Relay:
             raise ClientGone
         if exchange.body is not None:
             self._upstream.write(head + exchange.body)
+        elif exchange.payload is EMPTY_PAYLOAD:
+            exchange.body = b""
+            self._upstream.write(head)
         elif exchange.payload.is_eof() and exchange.payload.exception() is None:
             self._upstream.write(head + self._rest_of_body())
         else:
@@ -321,10 +327,7 @@ class Relay:
                 exchange.close_after = True
         if not self._request_sent:
             exchange.close_after = True
-        named = NO_LENGTH if status == 204 else frozenset()
-        for name, value in upstream.headers:
-            if name.lower() == b"connection":
-                named |= connection_names((value.decode("latin-1"),))
+        named = upstream.named | NO_LENGTH if status == 204 else upstream.named
         self._out += (
             b"HTTP/1.1 %d %b\r\n" % (status, upstream.reason),
             *answer_lines(
@@ -333,7 +336,7 @@ class Relay:
                 own_cors=self._forwarder.own_cors,
                 chunked=upstream.chunked,
             ),
-            exchange.own_lines,
+            own_lines(exchange),
             framing,
             connection_line(exchange),
             b"\r\n",

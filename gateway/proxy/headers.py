@@ -10,10 +10,16 @@ Terms: a *line* is `Name: value` with its CRLF; *raw headers* are the pairs that
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from multidict import CIMultiDictProxy
 
 RawHeaders = Iterable[tuple[bytes, bytes]]
+AnswerFields = Iterable[tuple[int, bytes, bytes]]  # kind, name, value
+
+# What a field of a backend's answer is to a gateway. CORS: passes, unless the gateway speaks CORS
+# itself. From CONNECTION on they say how a message is framed.
+PASSES, STOPS, CORS, CONNECTION, CODING, LENGTH = range(6)
 
 HOP_BY_HOP = frozenset(
     {
@@ -42,6 +48,12 @@ REQUEST_ID = b"x-request-id"
 NO_LENGTH = frozenset({b"content-length"})
 # and what the gateway itself says.
 ANSWERED_HERE = frozenset({REQUEST_ID, b"ratelimit", b"ratelimit-policy"})
+FRAMING_KINDS = {
+    b"connection": CONNECTION,
+    b"transfer-encoding": CODING,
+    b"content-length": LENGTH,
+}
+SAYS_NO_NAMES = frozenset({b"close", b"keep-alive"})
 CORS_PREFIX = b"access-control-"
 
 
@@ -108,7 +120,7 @@ def connection_names(values: Iterable[str]) -> frozenset[bytes]:
 
 def forwarded_lines(
     *, client: str, peer: str, scheme: str, host: str, trusted: CIMultiDictProxy[str] | None
-) -> bytes:
+) -> str:
     """`X-Forwarded-For`, `-Proto`, `-Host`, for one request.
 
     `trusted` are the head's fields when a trusted proxy sent them: its chain is continued with
@@ -120,12 +132,11 @@ def forwarded_lines(
         addresses = f"{chain}, {peer}" if chain else client
         scheme = trusted.get("X-Forwarded-Proto", scheme)
         host = trusted.get("X-Forwarded-Host", host)
-    text = (
+    return (
         f"X-Forwarded-For: {addresses}\r\n"
         f"X-Forwarded-Proto: {scheme}\r\n"
         f"X-Forwarded-Host: {host}\r\n"
     )
-    return text.encode("utf-8", "surrogateescape")
 
 
 def head_lines(fields: Mapping[str, str]) -> bytes:
@@ -141,8 +152,19 @@ def head_lines(fields: Mapping[str, str]) -> bytes:
     return "".join(lines).encode()
 
 
+@lru_cache(maxsize=1024)
+def kind_of(name: bytes) -> int:
+    """What a field is in an answer."""
+    folded = name.lower()
+    if folded in FRAMING_KINDS:
+        return FRAMING_KINDS[folded]
+    if folded in HOP_BY_HOP or folded in ANSWERED_HERE:
+        return STOPS
+    return CORS if folded.startswith(CORS_PREFIX) else PASSES
+
+
 def answer_lines(
-    raw: RawHeaders, named: frozenset[bytes], *, own_cors: bool, chunked: bool
+    fields: AnswerFields, named: frozenset[bytes], *, own_cors: bool, chunked: bool
 ) -> list[bytes]:
     """The lines of a backend's head that go on to the client.
 
@@ -150,13 +172,10 @@ def answer_lines(
     backend's is dropped. `chunked`: a length beside chunks is dropped (RFC 9112 §6.3).
     """
     lines = []
-    for name, value in raw:
-        folded = name.lower()
-        if folded in HOP_BY_HOP or folded in ANSWERED_HERE or folded in named:
+    for kind, name, value in fields:
+        if kind and not ((kind == LENGTH and not chunked) or (kind == CORS and not own_cors)):
             continue
-        if own_cors and folded.startswith(CORS_PREFIX):
-            continue
-        if chunked and folded == b"content-length":
+        if named and name.lower() in named:
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
     return lines

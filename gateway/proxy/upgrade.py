@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from gateway.errors import GatewayError, UpstreamFailed
 from gateway.exchange import Exchange
+from gateway.proxy.answer import own_lines
 from gateway.proxy.connection import NEVER, UpstreamConnection
 from gateway.proxy.forward import Forwarder, Relay
 from gateway.proxy.headers import NO_LENGTH, answer_lines
@@ -118,11 +119,11 @@ class UpgradeRelay(Relay):
         exchange.close_after = True
         lines = answer_lines(upstream.headers, NO_LENGTH, own_cors=False, chunked=False)
         if self.marked and not any(
-            name.lower() == SUBPROTOCOL.lower().encode() for name, _ in upstream.headers
+            name.lower() == SUBPROTOCOL.lower().encode() for _, name, _ in upstream.headers
         ):
             lines.append(f"{SUBPROTOCOL}: {MARKER}\r\n".encode())
         self._out += (b"HTTP/1.1 101 Switching Protocols\r\n", *lines, _switching(agreed))
-        self._out += (exchange.own_lines, b"\r\n")
+        self._out += (own_lines(exchange), b"\r\n")
         self.flush()
 
     def _ended(self, tunnel: Tunnel) -> None:
@@ -145,5 +146,5 @@ def _switching(protocols: Iterable[str]) -> bytes:
 
 def _agreed(upstream: UpstreamConnection) -> list[str]:
     """What the backend's 101 says will be spoken, in lower case; at least one word."""
-    values = [value for name, value in upstream.headers if name.lower() == b"upgrade"]
+    values = [value for _, name, value in upstream.headers if name.lower() == b"upgrade"]
     return [part.strip().decode("latin-1").lower() for part in b",".join(values).split(b",")]

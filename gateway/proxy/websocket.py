@@ -89,7 +89,8 @@ def _take_off(
     own = SUBPROTOCOL.lower().encode()
     raw = [pair for pair in message.raw_headers if pair[0].lower().replace(b"_", b"-") != own]
     raw += [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in added]
-    exchange.message = message._replace(headers=CIMultiDictProxy(fields), raw_headers=tuple(raw))
+    exchange.headers = CIMultiDictProxy(fields)
+    exchange.message = message._replace(headers=exchange.headers, raw_headers=tuple(raw))
 
 
 def close_frame(code: int) -> bytes:

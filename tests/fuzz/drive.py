@@ -113,7 +113,7 @@ class Driver:
         for piece in pieces:
             if transport.closing:
                 break
-            connection.data_received(piece)
+            asyncio.get_running_loop().call_soon(connection.data_received, piece)
             await _turns()
         while not transport.closing and (before := len(transport.written)):
             await _turns()

@@ -11,6 +11,7 @@ from gateway.proxy.headers import (
     answer_lines,
     connection_names,
     forwarded_lines,
+    kind_of,
     request_drops,
     request_lines,
 )
@@ -109,11 +110,12 @@ def check_rewriting(pairs: Pairs, *, trusted: bool) -> None:
     ]
     claim(lines == expected, "other lines", lines, expected)
     _check_lines(b"".join(lines), len(lines))
-    answer = answer_lines(pairs, named, own_cors=False, chunked=False)
+    fields = [(kind_of(name), name, value) for name, value in pairs]
+    answer = answer_lines(fields, named, own_cors=False, chunked=False)
     kept = [b"%b: %b\r\n" % pair for pair in pairs if pair[0].lower() not in ANSWER_STOPPED | named]
     claim(answer == kept, "other lines of an answer", answer, kept)
     _check_lines(b"".join(answer), len(answer))
-    fields = CIMultiDictProxy(
+    sent = CIMultiDictProxy(
         CIMultiDict(
             (name.decode(), value.decode("utf-8", "surrogateescape")) for name, value in pairs
         )
@@ -123,8 +125,8 @@ def check_rewriting(pairs: Pairs, *, trusted: bool) -> None:
         peer="192.0.2.2",
         scheme="http",
         host="api.example",
-        trusted=fields if trusted else None,
-    )
+        trusted=sent if trusted else None,
+    ).encode("utf-8", "surrogateescape")
     _check_lines(written, 3)
     if not trusted:
         claim(

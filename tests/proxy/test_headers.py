@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from gateway.proxy.headers import (
     connection_names,
     forwarded_lines,
     head_lines,
+    kind_of,
     request_drops,
     request_lines,
 )
@@ -18,6 +21,11 @@ DROPS = request_drops(pass_credentials=False, takes_authorization=False, sets=()
 
 def lines(*pairs: tuple[bytes, bytes], drops: frozenset[bytes] = DROPS, trusted: bool = False):
     return b"".join(request_lines(pairs, drops, trusted=trusted))
+
+
+def fields(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[int, bytes, bytes]]:
+    """As they come from a backend's connection."""
+    return [(kind_of(name), name, value) for name, value in raw]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +154,7 @@ def test_forwarded_fields_continue_a_trusted_chain_and_ignore_any_other(trusted,
         client="9.9.9.9", peer="10.0.0.1", scheme="http", host="api.example", trusted=fields
     )
     names = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
-    assert got.decode() == "".join(
+    assert got == "".join(
         f"{name}: {value}\r\n" for name, value in zip(names, expected, strict=True)
     )
 
@@ -165,7 +173,7 @@ def test_an_answers_hop_by_hop_and_own_fields_are_dropped_and_the_rest_passes() 
     raw = [(name.title(), b"x") for name in HOP_BY_HOP]
     raw += [(b"X-Request-ID", b"theirs"), (b"RateLimit", b"theirs"), (b"X-Named", b"x")]
     raw += [(b"Set-Cookie", b"a=1"), (b"Set-Cookie", b"b=2"), (b"Content-Encoding", b"gzip")]
-    got = answer_lines(raw, frozenset({b"x-named"}), own_cors=False, chunked=False)
+    got = answer_lines(fields(raw), frozenset({b"x-named"}), own_cors=False, chunked=False)
     assert got == [
         b"Set-Cookie: a=1\r\n",
         b"Set-Cookie: b=2\r\n",
@@ -175,5 +183,5 @@ def test_an_answers_hop_by_hop_and_own_fields_are_dropped_and_the_rest_passes() 
 
 def test_a_backends_cors_fields_are_dropped_where_the_gateway_speaks_cors() -> None:
     raw = [(b"Access-Control-Allow-Origin", b"*"), (b"Content-Length", b"5")]
-    assert answer_lines(raw, frozenset(), own_cors=True, chunked=True) == []
-    assert len(answer_lines(raw, frozenset(), own_cors=False, chunked=False)) == 2
+    assert answer_lines(fields(raw), frozenset(), own_cors=True, chunked=True) == []
+    assert len(answer_lines(fields(raw), frozenset(), own_cors=False, chunked=False)) == 2
