@@ -40,6 +40,12 @@ from gateway.limits.limit import Subject
 from gateway.limits.policy import window_seconds
 from gateway.observe.access_log import AccessLog
 from gateway.observe.metrics import NO_PATTERN, UNMATCHED
+from gateway.ownendpoints import (
+    OWN_ENDPOINTS,
+    OwnEndpoint,
+    OwnName,
+    own_endpoints,
+)
 from gateway.parts import Parts, make_cors
 from gateway.pipeline import ALL_METHODS, Gateway, Responder, Route
 from gateway.proxy.forward import Forwarder
@@ -48,17 +54,14 @@ from gateway.proxy.upgrade import Upgrader
 from gateway.proxy.websocket import WEBSOCKET
 from gateway.routefile import RouteFile
 from gateway.routespec import (
-    OWN_ENDPOINTS,
-    OwnEndpoint,
-    OwnName,
     Per,
     RouteSpec,
-    own_endpoints,
 )
 from gateway.routing import Match, RouteTable
 from gateway.store.usage import KeyUsage, Usage
 from gateway.upstreamspec import UpstreamSpec
 from gateway.vault.endpoints import KeyStatus, VerifyKey
+from gateway.vault.registration import Registration
 
 ROUTES_A_TURN = 16  # of the event loop: a millisecond or so
 
@@ -282,6 +285,8 @@ def _responder(parts: Parts, name: OwnName) -> Responder:
             return VerifyKey(parts.vault).respond
         case "api-key-status":
             return KeyStatus(parts.vault).respond
+        case "api-key-register":
+            return Registration(parts.vault).respond
         case "api-key-usage":
             return KeyUsage(Usage(parts.store)).respond
         case "sign-in-google":

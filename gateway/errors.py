@@ -236,14 +236,19 @@ class StoreUnavailable(DependencyUnavailable):
 
 
 class BinanceFailed(GatewayError):
-    """502 with the platform's own text for it; `cause` is a short word, never a secret."""
+    """502 with the platform's own text for it; `cause` is a short word, never a secret.
+
+    `retry_after` (seconds): Binance asked for so much time, or would.
+    """
 
     status = 502
     fault = Fault.DEPENDENCY
     reason = "binance_failed"
 
-    def __init__(self, cause: str) -> None:
-        super().__init__(f"Binance请求失败: {cause}")
+    def __init__(self, cause: str, *, retry_after: int | None = None) -> None:
+        headers = () if retry_after is None else (("Retry-After", str(retry_after)),)
+        super().__init__(f"Binance请求失败: {cause}", headers=headers)
+        self.retry_after = retry_after
 
 
 class ClientGone(GatewayError):

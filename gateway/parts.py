@@ -194,6 +194,7 @@ class Parts:
             yield Reading(Sourced.LIMITER_DECISIONS, (name, "degraded"), counts.degraded)
         if self.ledger is not None:
             yield Reading(Sourced.LEDGER_DROPPED, (), self.ledger.dropped)
+        yield from self.vault.readings()
         yield from self.sockets.readings()
         for pool in (*self.pools.values(), *(pool for pool, _ in self.leaving)):
             yield Reading(Sourced.UPSTREAM_CONNECTIONS, (pool.name, "idle"), pool.idle_connections)
@@ -338,7 +339,7 @@ def _ip_policy(settings: Settings) -> Policy:
 
 def _vault(store: Store, session: ClientSession, settings: Settings) -> Vault:
     vault = settings.vault
-    return Vault(store, vault, Binance(session, vault.binance_url, vault.timeout))
+    return Vault(store, vault, Binance(session, vault))
 
 
 class Reload(Enum):

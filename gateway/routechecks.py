@@ -7,16 +7,18 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.errors import BadRequest, GatewayError
-from gateway.routespec import (
-    BODY_PATTERNS,
+from gateway.ownendpoints import (
     OWN_ENDPOINTS,
     OWN_NAMES,
+    own_endpoints,
+)
+from gateway.routespec import (
+    BODY_PATTERNS,
     SUBPROTOCOL_PATTERNS,
     Draft,
     RouteSpec,
     heaviest,
     label,
-    own_endpoints,
 )
 from gateway.routing import Match, RouteTable, host_name, overlap, segments
 from gateway.settings import Settings, load_networks

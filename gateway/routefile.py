@@ -14,13 +14,15 @@ from typing import Any, Literal
 from gateway.complaints import Model, check
 from gateway.errors import ConfigurationError
 from gateway.fields import Name
+from gateway.ownendpoints import (
+    OWN_ENDPOINTS,
+    own_endpoints,
+)
 from gateway.routechecks import check_routes
 from gateway.routespec import (
-    OWN_ENDPOINTS,
     Draft,
     RouteSpec,
     label,
-    own_endpoints,
 )
 from gateway.sections import VaultKey
 from gateway.settings import Settings, load_settings

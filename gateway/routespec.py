@@ -4,7 +4,7 @@ Terms: a *route* claims requests and says who may pass; an *upstream* is a backe
 stand in `upstreamspec.py`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -25,9 +25,8 @@ from gateway.fields import (
     UpgradeName,
     Window,
 )
-from gateway.routing import Match, host_name
+from gateway.routing import Match
 from gateway.sections import CorsSettings, NetworkLists, WhenStoreIsDown
-from gateway.settings import Settings
 from gateway.upstreamspec import RouteRetry, Timeout, UpstreamFields
 from gateway.yamlfile import Loc
 
@@ -36,146 +35,6 @@ Auth = Literal["public", "plan_key", "body_credentials", "registered_key", "app_
 BODY_PATTERNS = ("body_credentials", "registered_key")  # they read the body, all of it
 SUBPROTOCOL_PATTERNS = ("plan_key", "app_token")  # their credential fits into a subprotocol
 DEFAULT_MAX_BODY_BYTES = 1024 * 1024
-
-OwnName = Literal[
-    "status",
-    "health",
-    "api-key-verify",
-    "api-key-status",
-    "api-key-usage",
-    "sign-in-google",
-    "sign-in-apple",
-    "token-refresh",
-    "sign-out",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class OwnEndpoint:
-    """What the gateway answers itself. `demands` is what it asks of the client.
-
-    `switched_by` names the setting without which it is a 404, `limited_by` the section whose
-    limit per address it has, `asks_for` the credential without which it is a 401.
-    """
-
-    name: OwnName
-    auth: Auth
-    claims: Match
-    demands: str = "nothing"
-    switched_by: (
-        Literal[
-            "google.audiences",
-            "apple.audiences",
-            "vault.encryption_keys",
-            "ledger.enabled",
-            "app_tokens.secrets",
-            "app_tokens.refresh",
-        ]
-        | None
-    ) = None
-    limited_by: Literal["vault", "sign_in", "app_tokens.refresh"] | None = None
-    asks_for: Literal["key", "token"] | None = None
-
-    def is_on(self, settings: Settings) -> bool:
-        match self.switched_by:
-            case None:
-                return True
-            case "google.audiences":
-                return bool(settings.google.audiences)
-            case "apple.audiences":
-                return bool(settings.apple.audiences)
-            case "ledger.enabled":
-                return settings.ledger.enabled
-            case "vault.encryption_keys":
-                return any(key.secret is not None for key in settings.vault.encryption_keys)
-            case "app_tokens.secrets":
-                return any(key.secret is not None for key in settings.app_tokens.keys)
-            case "app_tokens.refresh":
-                return settings.app_tokens.refresh is not None
-
-    def limit(self, settings: Settings) -> tuple[str, int, int] | None:
-        """The name of its policy, requests, and the window in seconds.
-
-        All endpoints of sign-in have one together.
-        """
-        match self.limited_by:
-            case None:
-                return None
-            case "vault":
-                return self.name, settings.vault.requests, settings.vault.window
-            case "sign_in":
-                return "sign-in", settings.sign_in.requests, settings.sign_in.window
-            case "app_tokens.refresh":
-                refresh = settings.app_tokens.refresh
-                return None if refresh is None else (self.name, refresh.requests, refresh.window)
-
-
-# No route may claim these.
-OWN_ENDPOINTS = (
-    OwnEndpoint("status", "public", Match("/", frozenset({"GET"}))),
-    OwnEndpoint("health", "public", Match("/health", frozenset({"GET"}))),
-    OwnEndpoint(
-        "api-key-verify",
-        "registered_key",
-        Match("/api-key/verify", frozenset({"POST"})),
-        demands="email in the JSON body",
-        switched_by="vault.encryption_keys",
-        limited_by="vault",
-    ),
-    OwnEndpoint(
-        "api-key-status",
-        "registered_key",
-        Match("/api-key/status/{email}", frozenset({"GET"})),
-        switched_by="vault.encryption_keys",
-        limited_by="vault",
-    ),
-    OwnEndpoint(
-        "api-key-usage",
-        "plan_key",
-        Match("/api-key/usage", frozenset({"GET"})),
-        demands="X-Primit-API-Key with a valid key",
-        switched_by="ledger.enabled",
-        limited_by="vault",
-        asks_for="key",
-    ),
-    OwnEndpoint(
-        "sign-in-google",
-        "app_token",
-        Match("/auth/mobile/google", frozenset({"POST"})),
-        demands="id_token in the JSON body",
-        switched_by="google.audiences",
-        limited_by="sign_in",
-    ),
-    OwnEndpoint(
-        "sign-in-apple",
-        "app_token",
-        Match("/auth/mobile/apple", frozenset({"POST"})),
-        demands="identity_token in the JSON body",
-        switched_by="apple.audiences",
-        limited_by="sign_in",
-    ),
-    OwnEndpoint(
-        "token-refresh",
-        "app_token",
-        Match("/auth/refresh", frozenset({"POST"})),
-        demands="refresh_token in the JSON body",
-        switched_by="app_tokens.refresh",
-        limited_by="app_tokens.refresh",
-    ),
-    OwnEndpoint(
-        "sign-out",
-        "app_token",
-        Match("/auth/logout", frozenset({"POST"})),
-        demands="Authorization: Bearer with the app token that is to end",
-        switched_by="app_tokens.secrets",
-        limited_by="sign_in",
-        asks_for="token",
-    ),
-)
-# Names that the gateway's own endpoints, and requests without a route, have in metrics and logs.
-OWN_NAMES = frozenset(
-    {own.name for own in OWN_ENDPOINTS} | {"ip", "none", "server-options", "sign-in", "unmatched"}
-)
 
 
 class WeightStep(Model):
@@ -378,12 +237,6 @@ class Draft:
 
     def sound(self, *fields: str) -> bool:
         return self.checked.sound(*((field,) for field in fields))
-
-
-def own_endpoints(routes: tuple[RouteSpec, ...]) -> tuple[Match, ...]:
-    """What the gateway answers itself, for each host a route names too: none takes them away."""
-    hosts = dict.fromkeys(host_name(route.host) for route in routes if route.host is not None)
-    return tuple(replace(own.claims, host=host) for host in (None, *hosts) for own in OWN_ENDPOINTS)
 
 
 def label(kind: str, name: str | int, loc: Loc = ()) -> str:

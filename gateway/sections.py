@@ -34,6 +34,7 @@ from gateway.networks import AccessList, NetworkSet, read_networks
 from gateway.tokenfile import LegacyTokenSettings, TokenKey, read_token_file
 
 WhenStoreIsDown = Literal["local", "allow", "deny"]
+FUTURES_URL, SPOT_URL = "https://fapi.binance.com", "https://api.binance.com"  # of Binance
 
 
 class CertificateSettings(Model):
@@ -293,19 +294,34 @@ class VaultKey(Model):
     """Kept beside what it encrypted, so that keys can be replaced one after the other."""
     secret: VaultSecret = None
     """Base64 of 32 bytes: `openssl rand -base64 32`."""
+    file: Text | None = None
+    """Instead of secret: the file that holds it, which others can't read."""
 
 
 class VaultSettings(Model):
     encryption_keys: tuple[VaultKey, ...] = (VaultKey(id="v1"),)
     """The first one encrypts, all of them decrypt."""
-    binance_url: Url = "https://fapi.binance.com"
-    """Where registered keys are verified."""
+    account: Literal["futures", "spot"] = "futures"
+    """Whose account a key is tried at: /fapi/v2/account, or spot's /api/v3/account."""
+    binance_url: Url = FUTURES_URL
+    """Where registered keys are verified; spot's is https://api.binance.com."""
+    permissions_url: Url | None = None
+    """Where a key's permissions are asked; null: https://api.binance.com for
+    https://fapi.binance.com, which doesn't tell them, else binance_url."""
     timeout: Number = Field(default=5, gt=0)
-    """Seconds that one answer of Binance may take."""
+    """Seconds that one verification may take at Binance."""
+    verify_every: Count = Field(default=10, ge=0)
+    """Seconds in which nobody asks Binance about the same key again; its last word stands."""
+    verifications: Count = Field(default=120, ge=1)
+    """In a minute, by all gateways together: Binance bans addresses that ask too much."""
     requests: Count = Field(default=30, ge=1)
-    """Requests an address may send to the /api-key endpoints in one window."""
+    """Requests an address may send to each of the /api-key endpoints in one window."""
     window: Count = Field(default=60, ge=1)
     """Seconds that window is long."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return tuple(Path(key.file) for key in self.encryption_keys if key.file is not None)
 
 
 class CorsSettings(Model):

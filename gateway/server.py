@@ -113,6 +113,7 @@ class Arbiter:
         current = self._reloading.current
         yield from self._files
         yield from current.settings.networks.files
+        yield from current.settings.vault.files
         if (secrets_file := current.settings.app_tokens.secrets_file) is not None:
             yield Path(secrets_file)
         for route in current.route_file.routes:

@@ -18,7 +18,10 @@ from gateway.fields import (
     PlanName,
 )
 from gateway.networks import BadNetworks
+from gateway.secretfile import read_secret
 from gateway.sections import (
+    FUTURES_URL,
+    SPOT_URL,
     AdminSettings,
     AppleSettings,
     AppTokenSettings,
@@ -116,6 +119,9 @@ DEFAULT_SECRETS: dict[tuple[str, str], list[dict[str, str]]] = {
     ("vault", "encryption_keys"): [{"id": "v1", "secret": "${GATEWAY_VAULT_KEY}"}],
 }
 
+# Lists whose secrets may lie in files.
+SECRET_FILES: tuple[Loc, ...] = (("vault", "encryption_keys"),)
+
 
 def load_settings(
     path: Path | None, environ: Mapping[str, str], *, token_file: bool = True
@@ -128,6 +134,7 @@ def load_settings(
     document = Document("(defaults)", environ) if path is None else Document.read(path, environ)
     _apply_overrides(document, environ)
     _apply_defaults(document)
+    _read_secret_files(document)
     inside: list[str] = []  # complaints of another file
     checked = check(document, Settings, ())
     if checked.model is not None:
@@ -182,6 +189,23 @@ def _apply_defaults(document: Document) -> None:
                 given[field] = []  # the file has them
 
 
+def _read_secret_files(document: Document) -> None:
+    """Put what the files of secrets hold where the secrets stand."""
+    for loc in SECRET_FILES:
+        items = document.get(loc)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            if not isinstance(item, dict) or not isinstance(item.get("file"), str):
+                continue
+            at: Loc = (*loc, index, "file")
+            if item.get("secret") is not None:
+                document.complain(at, f"{dotted(at)} stands beside a secret; leave one of the two")
+                continue
+            try:
+                item["secret"] = read_secret(Path(item["file"]))
+            except ValueError as error:
+                document.complain(at, f"{dotted(at)} {error}")
+
+
 def _check_whole(document: Document, settings: Settings, checked: Checked[Settings]) -> None:
     """What concerns more than one field. Fields that are wrong by themselves are left out."""
     listen, admin = settings.listen, settings.admin
@@ -212,6 +236,17 @@ def _check_whole(document: Document, settings: Settings, checked: Checked[Settin
                 document.name_place(at),
                 f"plan_limits names {document.quote(at, plan)}, which isn't in plans{hint}",
             )
+    vault = settings.vault
+    if (
+        checked.sound(("vault", "account"), ("vault", "binance_url"))
+        and vault.account == "spot"
+        and vault.binance_url.rstrip("/") == FUTURES_URL
+    ):
+        document.complain(
+            ("vault", "account"),
+            "vault.account is spot, and vault.binance_url is futures' host; "
+            f"set that to {SPOT_URL}",
+        )
     tokens = settings.app_tokens
     if (
         checked.sound(("app_tokens", "lifetime"), ("app_tokens", "refresh"))

@@ -1,60 +1,82 @@
-"""Binance on 127.0.0.1: real HTTP, real signatures. It checks what the real one checks."""
+"""Binance on 127.0.0.1, with faults to switch on; what it checks is `gateway/demo/binance.py`'s."""
 
-import hashlib
-import hmac
 import time
+from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qs
 
 from aiohttp import web
 from stand_ins import StandIn
 
+from gateway.demo.binance import TRADING, Binance, BinanceKey
+
 
 class BinanceStandIn(StandIn):
-    """Binance's futures API: its clock, and the account behind a signed request.
+    """`keys` are the pairs it knows, `permissions` what some of them may do; `ahead_ms` is how far
+    its clock is ahead of ours.
 
-    `keys` are the pairs it knows; `ahead_ms` is how far its clock is ahead of ours; `answer`, if
-    set, is (status, body) instead of judging. `time_asked` and `account_asked` count by endpoint.
+    `answer`, if set, is (status, body) instead of judging accounts, `headers` go with it, and
+    `told`, if set, stands for what it says of permissions. `time_asked`, `account_asked` and
+    `permissions_asked` count by endpoint; `most_at_once` is how many accounts were asked for
+    together.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.keys = {"binance-key": "binance-secret"}
+        self.permissions: dict[str, frozenset[str]] = {}
         self.ahead_ms = 0
         self.answer: tuple[int, Any] | None = None
+        self.told: tuple[int, Any] | None = None
+        self.headers: dict[str, str] = {}
         self.time_asked = 0
         self.account_asked = 0
+        self.permissions_asked = 0
+        self.most_at_once = 0
+        self._at_once = 0
 
     def _routes(self, router: web.UrlDispatcher) -> None:
-        router.add_get("/fapi/v1/time", self._time)
-        router.add_get("/fapi/v2/account", self._account)
+        for path in ("/fapi/v1/time", "/api/v3/time"):
+            router.add_get(path, self._time)
+        for path in ("/fapi/v2/account", "/api/v3/account"):
+            router.add_get(path, self._account)
+        router.add_get("/sapi/v1/account/apiRestrictions", self._restrictions)
 
-    def _now_ms(self) -> int:
-        return int(time.time() * 1000) + self.ahead_ms
+    def _binance(self) -> Binance:
+        known = {
+            key: BinanceKey(key, secret, self.permissions.get(key, TRADING))
+            for key, secret in self.keys.items()
+        }
+        return Binance(known, lambda: int(time.time() * 1000) + self.ahead_ms)
 
-    async def _time(self, _request: web.Request) -> web.Response:
+    async def _time(self, request: web.Request) -> web.Response:
         self.time_asked += 1
-        return web.json_response({"serverTime": self._now_ms()})
+        return await self._binance().time(request)
 
     async def _account(self, request: web.Request) -> web.Response:
         self.account_asked += 1
         if self.answer is not None:
-            status, body = self.answer
-            headers = {"Location": "/elsewhere"} if 300 <= status < 400 else None
-            return web.json_response(body, status=status, headers=headers)
-        secret = self.keys.get(request.headers.get("X-MBX-APIKEY", ""))
-        if secret is None:
-            return _binance_refusal(401, -2015, "Invalid API-key, IP, or permissions for action.")
-        signed, _, signature = request.raw_path.partition("?")[2].rpartition("&signature=")
-        fields = parse_qs(signed, strict_parsing=True)
-        behind_ms = self._now_ms() - int(fields["timestamp"][0])
-        if not -1000 < behind_ms <= int(fields["recvWindow"][0]):
-            return _binance_refusal(400, -1021, "Timestamp is outside of the recvWindow.")
-        right = hmac.new(secret.encode(), signed.encode(), hashlib.sha256).hexdigest()
-        if not hmac.compare_digest(signature, right):
-            return _binance_refusal(400, -1022, "Signature for this request is not valid.")
-        return web.json_response({"canTrade": True, "assets": [], "positions": []})
+            return _answer(*self.answer, self.headers)
+        return await self._binance().account(request)
+
+    async def _restrictions(self, request: web.Request) -> web.Response:
+        self.permissions_asked += 1
+        if self.told is not None:
+            return _answer(*self.told, self.headers)
+        return await self._binance().restrictions(request)
+
+    @web.middleware
+    async def _misbehave(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            return await super()._misbehave(request, handler)
+        finally:
+            self._at_once -= 1
 
 
-def _binance_refusal(status: int, code: int, message: str) -> web.Response:
-    return web.json_response({"code": code, "msg": message}, status=status)
+def _answer(status: int, body: Any, headers: Mapping[str, str]) -> web.Response:
+    """Text and bytes as they are, all else as JSON."""
+    elsewhere = {"Location": "/elsewhere"} if 300 <= status < 400 else {}
+    if isinstance(body, bytes):
+        return web.Response(status=status, body=body, headers={**elsewhere, **headers})
+    return web.json_response(body, status=status, headers={**elsewhere, **headers})

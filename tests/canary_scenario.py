@@ -48,6 +48,7 @@ from gateway.store.keys import new_key
 SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
 LIMIT = 100  # requests in any minute; every request but those that exceed it has its own address
 VERIFY, STATUS, USAGE = "/api-key/verify", "/api-key/status/", "/api-key/usage"
+REGISTER = "/api-key/register"
 GOOGLE, APPLE = "/auth/mobile/google", "/auth/mobile/apple"
 REFRESH, LOGOUT = "/auth/refresh", "/auth/logout"
 
@@ -385,6 +386,63 @@ class Scenario(Sender):
         self.binance.answer = None
         for how in CRASHES:
             await self.post(f"crash {how}", 500, VERIFY, body, [("X-Crash", how)])
+        await self.registrations()
+        await asyncio.to_thread(self.vault_commands)
+
+    async def registrations(self) -> None:
+        """By their owner: what Binance takes and refuses, what is no key, and every fault."""
+        plant = self.canaries.plant
+        key, secret = self.binance_keys["registered"]
+        sent: dict[str, tuple[int, dict[str, Any]]] = {
+            "refused": (200, {"api_key": plant("key at register"), "api_secret": secret}),
+            "with a wrong secret": (200, {"api_key": key, "api_secret": plant("wrong secret")}),
+            "of another type": (422, {"api_key": key, "api_secret": [plant("secret, listed")]}),
+            "beyond ASCII": (422, {"api_key": f"{plant('key, odd')}\xe9", "api_secret": secret}),
+            "of somebody else": (403, {"email": self.emails["moved"]}),
+            "good": (200, {}),
+        }
+        token = [("Authorization", f"Bearer {self.tokens['good']}")]
+        whole = {"email": self.email, "api_key": key, "api_secret": secret}
+        for name, (expected, changed) in sent.items():
+            body = json.dumps(whole | changed).encode()
+            await self.post(name, expected, REGISTER, body, token)
+        body = json.dumps(whole).encode()
+        await self.post("without a token", 401, REGISTER, body)
+        for fault in (Fault.DOWN, Fault.FAILING, Fault.WRONG_CONTENT):
+            self.binance.fault = fault
+            await self.post(fault.name, 502, REGISTER, body, token)
+        self.binance.fault = None
+        self.binance.answer = (400, {"code": -2015, "msg": f"{key} {secret}"})
+        await self.post("refused with an echo", 200, REGISTER, body, token)
+        self.binance.answer = None
+        for how in CRASHES:
+            await self.post(f"crash {how}", 500, REGISTER, body, [*token, ("X-Crash", how)])
+        taken_away = self.request("DELETE", REGISTER, token)
+        await self.send("a key is taken away", 200, taken_away)
+        await self.post("good again", 200, REGISTER, body, token)
+
+    def vault_commands(self) -> None:
+        """What commands say of keys that come in, are verified, and are sealed anew."""
+        plant = self.canaries.plant
+        lines = [
+            {"email": "i@example.com", "api_key": plant("import"), "api_secret": plant("imported")},
+            {"email": plant("no email"), "api_key": plant("bad line"), "api_secret": plant("its")},
+        ]
+        given = "\n".join([*map(json.dumps, lines), plant("no line"), ""])
+        email = self.email
+        for words, code in (
+            (("vault", "import", "-"), 1),
+            (("vault", "verify", email), 0),
+            (("vault", "verify", "i@example.com"), 1),
+            (("vault", "disable", "i@example.com"), 0),
+            (("vault", "enable", "i@example.com"), 0),
+            (("vault", "rotate"), 0),
+            (("vault", "list"), 0),
+            (("vault", "list", "--output", "json"), 0),
+        ):
+            done = self.gateway.command(*words, given=given if "import" in words else None)
+            assert done.returncode == code, done
+            self.said += [done.stdout, done.stderr]
 
     async def apple_down(self) -> None:
         self.apple.fault = Fault.DOWN
@@ -649,7 +707,7 @@ async def play(folder: Path, server: RedisProcess, canaries: Canaries, password:
                 "google": {"audiences": [google.audience], "certificates_url": google.url},
                 "sign_in": {"requests": 1000},  # Apple's is tried again and again
                 "apple": {"audiences": [apple.audience], "keys_url": apple.url},
-                "vault": {"binance_url": binance.base_url},
+                "vault": {"binance_url": binance.base_url, "verify_every": 0},
                 "logging": {"level": "debug"},
                 "shutdown": {"deadline": 1},
             },

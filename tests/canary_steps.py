@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SABOTAGED = (str(Path(__file__).with_name("sabotage.py")),)
 GOOGLE, REFRESH, LOGOUT = "/auth/mobile/google", "/auth/refresh", "/auth/logout"
-VERIFY = "/api-key/verify"
+VERIFY, REGISTER = "/api-key/verify", "/api-key/register"
 EVERYBODY = frozenset(PATTERNS)
 REGISTERED = WITH_BODY - {"own-credentials"}
 # Whose requests end where a step fails; those of others never come to it, or have their answer.
@@ -70,6 +70,14 @@ async def crash_in_every_layer(scenario: "Scenario") -> None:
         await scenario.post(f"step {called}", 500, LOGOUT, b"", [bearer, ("X-Crash", called)])
     for called in ("Sessions.renew", "AppTokens.issue"):
         await scenario.post(f"step {called}", 500, REFRESH, refresh, [("X-Crash", called)])
+    api_key, api_secret = scenario.binance_keys["registered"]
+    pair = {"email": scenario.email, "api_key": api_key, "api_secret": api_secret}
+    token = ("Authorization", f"Bearer {scenario.tokens['good']}")
+    for called in ("Vault.register", "MasterKeys.seal"):
+        body, crash = json.dumps(pair).encode(), ("X-Crash", called)
+        await scenario.post(f"step {called}", 500, REGISTER, body, [token, crash])
+    withdrawal = scenario.request("DELETE", REGISTER, [token, ("X-Crash", "Vault.withdraw")])
+    await scenario.send("step Vault.withdraw", 500, withdrawal)
     for called in ("Vault.verify", "MasterKeys.open"):
         body = scenario.named(scenario.email)
         await scenario.post(f"step {called}", 500, VERIFY, body, [("X-Crash", called)])

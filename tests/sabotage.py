@@ -97,7 +97,8 @@ STEPS: dict[str, tuple[Any, str]] = {
         *((AppTokens, "known"), (AppTokens, "issue"), (GoogleVerifier, "verify")),
         *((Sessions, "begin"), (Sessions, "renew"), (Revocation, "revoke")),
         *((Users, "get"), (Users, "sign_in"), (Keys, "find")),
-        *((Vault, "credentials"), (Vault, "verify"), (MasterKeys, "open")),
+        *((Vault, "credentials"), (Vault, "verify"), (Vault, "register"), (Vault, "withdraw")),
+        *((MasterKeys, "open"), (MasterKeys, "seal")),
         *((AccessLog, "write"), (RouteMetrics, "observe")),
     )
 }

@@ -136,7 +136,10 @@ ENDS_OF_TOKENS: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["key", "plan", "lower plan", "vault", *ENDS_OF_TOKENS])
+KINDS = ("key", "plan", "lower plan", "vault remove", "vault disable", *ENDS_OF_TOKENS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_when_the_command_returns_no_worker_admits_it(
     gateways: list[GatewayProcess], redis_url: str, kind: str
 ) -> None:
@@ -150,10 +153,10 @@ def test_when_the_command_returns_no_worker_admits_it(
             words = ("plans", "revoke", "--user", "42")
         case "lower plan":
             words = ("plans", "set", "--user", "42", "--plan", "free")
-        case "vault":
+        case "vault remove" | "vault disable":
             pair = json.dumps({"api_key": "k", "api_secret": "s"})
             gateway.result("vault", "add", EMAIL, given=pair)
-            words, ask = ("vault", "remove", EMAIL), asks_with_email(EMAIL)
+            words, ask = (*kind.split(), EMAIL), asks_with_email(EMAIL)
         case _:
             token = asyncio.run(token_of(redis_url, 42))
             refused, ask, words = 401, asks_with_token(token), ENDS_OF_TOKENS[kind]

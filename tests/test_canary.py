@@ -55,7 +55,7 @@ def test_no_secret_is_written_anywhere(aftermath: Aftermath, place: str) -> None
 def test_the_documented_rights_in_redis_are_enough(aftermath: Aftermath) -> None:
     for place in ("process log", "commands"):
         assert b"NoPermission" not in aftermath.places[place]
-        assert b"permissions" not in aftermath.places[place]
+        assert b"no permissions" not in aftermath.places[place]
 
 
 def test_every_request_ended_as_it_had_to(aftermath: Aftermath) -> None:

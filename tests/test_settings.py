@@ -307,6 +307,13 @@ ADDRESS = "must be an address, as in https://example.com/path"
             f"vault: {{encryption_keys: [{{id: a, secret: '*{VAULT_KEY}'}}]}}",
             f"1:43: vault.encryption_keys[0].secret {VAULT}",
         ),
+        (
+            "vault: {account: spot}",
+            (
+                "1:18: vault.account is spot, and vault.binance_url is futures' host; "
+                "set that to https://api.binance.com"
+            ),
+        ),
         ("google: {certificates_url: ftp://x}", f"1:28: google.certificates_url {ADDRESS}"),
         ("apple: {keys_url: 'https://x:0/'}", f"1:19: apple.keys_url {ADDRESS}"),
         (

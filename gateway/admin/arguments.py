@@ -20,6 +20,7 @@ MAX_NAME_LENGTH = 100
 MAX_WORD_LENGTH = 200
 
 MOST_DAYS = 400
+MOST_LINES = 1000
 LONGEST_SECONDS = 3650 * 86_400
 SHORTEST_SILENCE_SECONDS = 30
 # What `keys usage` does not tell, by what it was asked for.
@@ -192,6 +193,19 @@ def by(value: Any) -> str:
     if text not in LEFT_OUT:
         raise BadArgument("must be day or route")
     return text
+
+
+def lines(value: Any) -> list[str]:
+    """Of a file; each is checked where it is taken."""
+    if not isinstance(value, list) or len(value) > MOST_LINES:
+        raise BadArgument(f"must be a list of at most {MOST_LINES} texts")
+    return [_text(line) for line in value]
+
+
+def line_number(value: Any) -> int:
+    if type(value) is not int or value < 1:
+        raise BadArgument("must be a whole number from 1")
+    return value
 
 
 def _text(value: Any) -> str:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiohttp import ClientSession
+
 from gateway.admin.arguments import BadArgument, Parser, Refused
 from gateway.errors import StoreUnavailable
 from gateway.identity.revocation import Revocation
@@ -23,6 +25,7 @@ from gateway.store.redis import Store
 from gateway.store.rotation import Rotation
 from gateway.store.usage import Usage
 from gateway.vault import Vault
+from gateway.vault.binance import Binance
 from gateway.yamlfile import did_you_mean
 
 
@@ -57,6 +60,7 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
         store,
         addresses=ClientAddresses(settings.client_ip),
     )
+    session = ClientSession()
     try:
         yield Context(
             settings=settings,
@@ -67,10 +71,11 @@ async def open_context(settings: Settings, *, timeout_seconds: float) -> AsyncIt
             plans=Plans(users, settings.plans),
             users=users,
             revocation=Revocation(store),
-            vault=Vault(store, settings.vault),
+            vault=Vault(store, settings.vault, Binance(session, settings.vault)),
             limiter=limiter,
         )
     finally:
+        await session.close()
         await limiter.close()
         await store.close()
 

@@ -27,7 +27,7 @@ GROUPS = {
     "plans": "Set, show and take away the plan of a user.",
     "users": "Create, show, disable, unlink and delete users.",
     "tokens": "Revoke app tokens; show and rotate their secrets.",
-    "vault": "Register, show and remove Binance keys.",
+    "vault": "Register, verify, switch off and remove Binance keys.",
     "ips": "List and lift the blocks of client addresses.",
     "store": "Check the Redis that the settings name.",
     "demo": "Run the whole product here, with lines to try.",

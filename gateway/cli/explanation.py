@@ -5,14 +5,16 @@ from typing import Any
 
 from gateway.cli.output import Failure
 from gateway.errors import GatewayError
+from gateway.ownendpoints import (
+    OWN_ENDPOINTS,
+    OwnEndpoint,
+    own_endpoints,
+)
 from gateway.proxy.headers import without_prefix
 from gateway.routefile import RouteFile
 from gateway.routespec import (
-    OWN_ENDPOINTS,
-    OwnEndpoint,
     ParameterWeight,
     RouteSpec,
-    own_endpoints,
 )
 from gateway.routing import RouteTable
 from gateway.settings import Settings

@@ -31,8 +31,8 @@ EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # compared, no
 
 def operate(
     options: Options, operation: str, *, tables: Sequence[str] = (), **arguments: Any
-) -> None:
-    """Run `operation` and print its result. Arguments that are None are not given.
+) -> Any:
+    """Run `operation`, print its result and return it. Arguments that are None are not given.
 
     `tables` are for `output.show`.
     """
@@ -46,6 +46,7 @@ def operate(
         show(result, options.output, tables)
         if isinstance(result, dict) and result.get("unconfirmed"):
             raise Failure(UNCONFIRMED)
+        return result
 
 
 async def ask_store(settings: "Settings", operation: str, arguments: dict[str, Any]) -> Any:
@@ -64,7 +65,12 @@ async def ask_store(settings: "Settings", operation: str, arguments: dict[str, A
 def store_failures(settings: "Settings", operation: str) -> Iterator[None]:
     """What an operation on the store raises, as the Failure that tells it."""
     from gateway.admin.operations import BadArgument, Refused  # noqa: PLC0415  # as above
-    from gateway.errors import ConfigurationError, GatewayError, StoreUnavailable  # noqa: PLC0415
+    from gateway.errors import (  # noqa: PLC0415
+        BinanceFailed,
+        ConfigurationError,
+        GatewayError,
+        StoreUnavailable,
+    )
     from gateway.store.topology import where  # noqa: PLC0415
 
     # What the store logs of its troubles is told once, by the Failure.
@@ -80,6 +86,8 @@ def store_failures(settings: "Settings", operation: str) -> Iterator[None]:
             f"the store at {where(settings.store.url)} can't be asked"
             f"{reason(error)}; start Redis, or set store.url to where it runs"
         ) from None
+    except BinanceFailed as error:
+        raise Failure(str(error.detail)) from None
     except GatewayError as error:
         raise Failure(f"{operation} failed: {error.reason}") from None
 

@@ -117,7 +117,7 @@ def import_users(
 def _import(kind: Kind, options: Options, file: Path, *, overwrite: bool) -> None:
     with failures(options.output):
         settings = read_settings(options)
-        with _opened(file) as lines:
+        with opened(file) as lines:
             try:
                 result = asyncio.run(_take(kind, settings, lines, overwrite=overwrite), debug=False)
             except KeyboardInterrupt:
@@ -214,7 +214,7 @@ class Lines:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Lines]:
+def opened(file: Path) -> Iterator[Lines]:
     if file == STANDARD:
         yield Lines(sys.stdin.buffer)
         return

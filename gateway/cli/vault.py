@@ -1,4 +1,7 @@
-"""`gateway vault`: registered Binance keys. Their secrets never stand on a command line."""
+"""`gateway vault`: registered Binance keys. Their secrets never stand on a command line.
+
+What works on all of them stands in `vault_bulk.py`.
+"""
 
 import getpass
 import json
@@ -20,10 +23,13 @@ from gateway.cli.options import (
     group,
 )
 from gateway.cli.output import WRONG_USAGE, Failure, failures
+from gateway.cli.vault_bulk import add_commands
 
 app = group(
-    "Register, show and remove Binance keys.", "gateway vault add user@example.com < key.json"
+    "Register, verify, switch off and remove Binance keys.",
+    "gateway vault add user@example.com < key.json",
 )
+add_commands(app)
 
 FIELDS = ("api_key", "api_secret")
 FORM = '{"api_key": "...", "api_secret": "..."}'
@@ -67,6 +73,45 @@ def show(
 ) -> None:
     """Show what is known of a registered key, without its secrets."""
     operate(Options(config, routes, output), "vault.show", email=email)
+
+
+@app.command(epilog=example("gateway vault verify user@example.com"))
+def verify(
+    email: Email,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Ask Binance whether it takes a key, and what the key may do; exit code 1 if it doesn't."""
+    record = operate(Options(config, routes, output), "vault.verify", email=email)
+    with failures(output):
+        if record["verification_status"] != "verified":
+            raise Failure("Binance does not take this key")
+
+
+@app.command(epilog=example("gateway vault disable user@example.com"))
+def disable(
+    email: Email,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Hand a key out no more, until `enable`; returns when every worker knows.
+
+    Its owner can still take it away, and can register none in its place.
+    """
+    operate(Options(config, routes, output), "vault.disable", email=email)
+
+
+@app.command(epilog=example("gateway vault enable user@example.com"))
+def enable(
+    email: Email,
+    config: ConfigFile = None,
+    routes: RoutesFile = DEFAULT_ROUTES,
+    output: OutputForm = Output.TEXT,
+) -> None:
+    """Hand a key out again, or let its owner register one."""
+    operate(Options(config, routes, output), "vault.enable", email=email)
 
 
 @app.command(epilog=example("gateway vault remove user@example.com"))

@@ -157,7 +157,8 @@ class IdentityProvider:
         async def health(_request: web.Request) -> web.Response:
             return json_response({"status": "healthy"})
 
-        binance = Binance(self.binance_key, lambda: int(self._now() * 1000))
+        keys = {self.binance_key.api_key: self.binance_key}
+        binance = Binance(keys, lambda: int(self._now() * 1000))
         application = new_application()
         application.add_routes(
             [
@@ -165,9 +166,7 @@ class IdentityProvider:
                 web.post("/token", self._token),
                 web.get("/oauth2/v1/certs", self._google_certificates),
                 web.get("/auth/keys", self._apple_keys),
-                web.get("/fapi/v1/time", binance.time),
-                web.get("/fapi/v2/account", binance.account),
-                web.get("/fapi/v3/account", binance.account),
+                *binance.routes(),
             ]
         )
         return application

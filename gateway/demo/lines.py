@@ -281,6 +281,15 @@ _APP_TOKEN = (
         shows=('"email":"user@example.com"',),
     ),
     Line(
+        'curl -i "$GW/api-key/register" -H "$JSON" \\\n'
+        '  -H "Authorization: Bearer $TOKEN" -d \\\n'
+        """  '{"email": "user@example.com",\n"""
+        """    "api_key": "mistyped", "api_secret": "x"}'""",
+        200,
+        "refused, the old stays",
+        shows=('"success": false', '"has_api_key": true'),
+    ),
+    Line(
         'curl -i "$GW/users/me"',
         401,
         "missing token",

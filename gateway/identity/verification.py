@@ -51,11 +51,6 @@ class VerificationKey:
             return cls("ES256", public_key)
         return None
 
-    def made(self, signature: bytes, signed: bytes) -> bool:
-        """Is `signature` one of this key's, of just these bytes?"""
-        algorithm = jwt.get_algorithm_by_name(self.algorithm)
-        return algorithm.verify(signed, self.public_key, signature)
-
 
 class TokenVerifier(ABC, Generic[S]):
     """Verifies a provider's tokens, by the keys found where `settings` say, or by `keys`.
@@ -118,7 +113,7 @@ class TokenVerifier(ABC, Generic[S]):
         if (
             key is None
             or key.algorithm != unverified.algorithm
-            or not key.made(unverified.signature, unverified.signed)
+            or not self.is_signed(unverified, key)
         ):
             raise refused()
         issuer = claims.get("iss")
@@ -138,6 +133,11 @@ class TokenVerifier(ABC, Generic[S]):
     @abstractmethod
     def parse(document: dict[str, Any]) -> Mapping[str, VerificationKey | None]:
         """The keys in what the provider publishes, as ProviderKeys takes them."""
+
+    def is_signed(self, token: jose.UnverifiedToken, key: VerificationKey) -> bool:
+        """Is its signature one of this key's, of just these bytes?"""
+        algorithm = jwt.get_algorithm_by_name(key.algorithm)
+        return algorithm.verify(token.signed, key.public_key, token.signature)
 
     def check_own(self, claims: dict[str, Any]) -> None:
         """What this provider alone is asked. Raises Unauthenticated."""

@@ -67,6 +67,7 @@ class Sourced(StrEnum):
     CONFIGURED_AT = "gateway_config_last_reload_success_timestamp_seconds"  # ()
     STORE_ERRORS = "gateway_store_errors_total"  # ()
     LEDGER_DROPPED = "gateway_ledger_dropped_total"  # ()
+    VERIFICATIONS = "gateway_vault_verifications_total"  # (result)
     LOG_LINES_DROPPED = "gateway_log_lines_dropped_total"  # ()
 
 
@@ -168,6 +169,13 @@ class Metrics:
             Sourced.LEDGER_DROPPED: Counter(
                 Sourced.LEDGER_DROPPED.value,
                 "Requests that are missing in the ledger of usage.",
+                registry=registry,
+            ),
+            Sourced.VERIFICATIONS: Counter(
+                Sourced.VERIFICATIONS.value,
+                "Questions to Binance about registered keys: verified, invalid, unreachable,"
+                " postponed; and of the verified ones can_withdraw.",
+                ("result",),
                 registry=registry,
             ),
             Sourced.LOG_LINES_DROPPED: Counter(

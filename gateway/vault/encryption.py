@@ -44,14 +44,17 @@ class MasterKeys:
             if key.secret is not None
         }
 
-    def seal(self, email: str, credentials: Credentials) -> tuple[str, str]:
-        """The id of the master key, and the ciphertext.
-
-        Raises DependencyUnavailable if no master key is configured.
-        """
+    @property
+    def first(self) -> str:
+        """The id of the key that seals. Raises DependencyUnavailable if none is configured."""
         if not self._ciphers:
             raise DependencyUnavailable(reason="vault_key_unset", retry_after=60)
-        key_id, cipher = next(iter(self._ciphers.items()))
+        return next(iter(self._ciphers))
+
+    def seal(self, email: str, credentials: Credentials) -> tuple[str, str]:
+        """The id of the master key, and the ciphertext. Raises as `first` does."""
+        key_id = self.first
+        cipher = self._ciphers[key_id]
         text = json.dumps({"api_key": credentials.api_key, "api_secret": credentials.api_secret})
         nonce = os.urandom(NONCE_BYTES)
         sealed = cipher.encrypt(nonce, text.encode(), email.encode())

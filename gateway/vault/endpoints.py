@@ -8,7 +8,8 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.exchange import Answer, Exchange, json_answer
 from gateway.jsonbody import parse_object, require_string
-from gateway.vault.vault import Vault, Verification
+from gateway.vault.vault import Vault
+from gateway.vault.verification import Verification
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -29,11 +30,11 @@ class VerifyKey:
         email = require_string(body, "email")
         match await self._vault.verify(email):
             case Verification.VERIFIED:
-                return _answer(VERIFIED, email, success=True, has_api_key=True)
+                return answer(VERIFIED, email, success=True, has_api_key=True)
             case Verification.NOT_REGISTERED:
-                return _answer(NOT_REGISTERED, email, success=False, has_api_key=False)
+                return answer(NOT_REGISTERED, email, success=False, has_api_key=False)
             case Verification.REFUSED | Verification.INACTIVE:
-                return _answer(REFUSED, email, success=False, has_api_key=True)
+                return answer(REFUSED, email, success=False, has_api_key=True)
 
 
 class KeyStatus:
@@ -46,8 +47,8 @@ class KeyStatus:
         email = last_segment(exchange.path)
         record = await self._vault.status(email)
         if record is None:
-            return _answer(NOT_REGISTERED, email, success=False, has_api_key=False)
-        return _answer(
+            return answer(NOT_REGISTERED, email, success=False, has_api_key=False)
+        return answer(
             STATUS_FOUND,
             email,
             success=True,
@@ -59,7 +60,8 @@ class KeyStatus:
         )
 
 
-def _answer(message: str, email: str, *, success: bool, has_api_key: bool, **more: Any) -> Answer:
+def answer(message: str, email: str, *, success: bool, has_api_key: bool, **more: Any) -> Answer:
+    """In the contract's form, names in its order."""
     value = {"success": success, "message": message, "email": email, "has_api_key": has_api_key}
     return json_answer(200, value | more)
 

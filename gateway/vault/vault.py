@@ -4,39 +4,42 @@ What decides whether a key is handed out is `is_active` alone. `verification_sta
 Binance said when it was last asked; it informs, because a key that was refused once (from another
 address, before a permission was given) may be good now, and Binance itself decides at each use.
 
-A record that can't be opened is our trouble, never "no key registered": it is logged as an error
-and answered as a dependency that is away.
+Users who register a key themselves have it tried first, and nothing changes unless Binance takes
+it: a typing mistake must not drive out a key that works. What an operator has switched off stays
+so, whatever its owner does; taking the key itself away is always the owner's right.
 """
 
 import logging
 import time
-from collections.abc import Callable
-from enum import Enum, auto
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from gateway.errors import BinanceFailed, DependencyUnavailable
+from gateway.errors import BinanceFailed, Forbidden, StoreUnavailable
 from gateway.jsonbody import normal_email
+from gateway.observe.metrics import Reading, Sourced
 from gateway.sections import VaultSettings
 from gateway.store.redis import Store
 from gateway.store.times import iso_utc
-from gateway.vault.binance import Binance, sendable
-from gateway.vault.encryption import Credentials, MasterKeys, UndecryptableError
-from gateway.vault.records import INVALID, UNVERIFIED, VERIFIED, VaultRecord, VaultRecords
+from gateway.vault.binance import Binance, Judgement, sendable
+from gateway.vault.encryption import Credentials, MasterKeys
+from gateway.vault.opening import opened
+from gateway.vault.records import (
+    UNVERIFIED,
+    VERIFIED,
+    Change,
+    VaultRecord,
+    VaultRecords,
+    masked,
+)
+from gateway.vault.turns import Turns
+from gateway.vault.verification import MOST_RACES, Verification, Verifier
 
 logger = logging.getLogger("gateway.vault")
 
 
-class Verification(Enum):
-    """What became of a verification."""
-
-    VERIFIED = auto()
-    REFUSED = auto()  # by Binance
-    INACTIVE = auto()  # switched off: Binance was not asked
-    NOT_REGISTERED = auto()
-
-
 class Vault:
-    """`binance` may be left out where nothing is verified (commands). `clock` is Unix seconds.
+    """`binance` may be left out where nothing is verified. `clock` is Unix seconds.
 
     Emails are taken in any case and with blanks around; what is no email has no key. Every method
     raises StoreUnavailable when Redis is away.
@@ -50,9 +53,18 @@ class Vault:
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._records = VaultRecords(store)
-        self._master_keys = MasterKeys(settings.encryption_keys)
-        self._binance = binance
+        self.records = VaultRecords(store)
+        self.master_keys = MasterKeys(settings.encryption_keys)
+        self.verifier: Verifier | None = None
+        if binance is not None:
+            self.verifier = Verifier(
+                self.records,
+                self.master_keys,
+                binance,
+                Turns(store, timeout_seconds=settings.timeout, calls=settings.verifications),
+                verify_every=settings.verify_every,
+                clock=clock,
+            )
         self._clock = clock
 
     async def add(self, email: str, api_key: str, api_secret: str) -> dict[str, Any]:
@@ -65,35 +77,73 @@ class Vault:
             raise ValueError("not an email address")
         if not (sendable(api_key) and sendable(api_secret)):
             raise ValueError("key and secret must be visible ASCII, at most 256 characters each")
-        master_key_id, ciphertext = self._master_keys.seal(
-            address, Credentials(api_key, api_secret)
-        )
-        record = VaultRecord(
-            email=address,
-            master_key_id=master_key_id,
-            ciphertext=ciphertext,
-            verification_status=UNVERIFIED,
-            last_verified=None,
-            created_at=self._now(),
-            is_active=True,
-        )
-        await self._records.replace(record)
+        record = self.sealed(address, Credentials(api_key, api_secret))
+        await self.records.replace(record)
         return record.shown()
 
+    async def register(self, email: str, credentials: Credentials) -> tuple[bool, bool]:
+        """Register what the owner of `email` sent, if Binance takes it. `email` is normal.
+
+        Returns whether it did, and whether there is a registered key now. Raises BinanceFailed if
+        it could not be asked, Forbidden if an operator has switched this email's key off.
+        """
+        verifier = self._verifier()
+        async with verifier.turns.of(email):
+            before = await self._registrable(email)
+            judgement = await verifier.judge(email, credentials)
+            if not judgement.taken:
+                return False, before is not None and bool(before.ciphertext)
+            record = self._verified(self.sealed(email, credentials), judgement)
+            for _ in range(MOST_RACES):
+                if (await self.records.swap([Change(email, before, record.fields)], "whole"))[0]:
+                    logger.info("the owner of %s registered a Binance key", masked(email))
+                    return True, True
+                before = await self._registrable(email)
+        raise StoreUnavailable
+
+    async def withdraw(self, email: str) -> bool:
+        """Forget the key, as its owner wants it; if it was switched off, that stays. Was there one?
+
+        `email` is normal.
+        """
+        for _ in range(MOST_RACES):
+            record = await self.records.read(email)
+            if record is None or not record.ciphertext:
+                return False
+            kept = {} if record.is_active else {"is_active": "0"}
+            if (await self.records.swap([Change(email, record, kept)], "whole"))[0]:
+                logger.info("the owner of %s took their Binance key away", masked(email))
+                return True
+        raise StoreUnavailable
+
     async def remove(self, email: str) -> bool:
-        """Forget the key of `email`. Was there one?"""
+        """Forget the record of `email`. Was there one?"""
         address = normal_email(email)
-        return address is not None and await self._records.delete(address)
+        return address is not None and await self.records.delete(address)
+
+    async def switch(self, email: str, *, on: bool) -> dict[str, Any] | None:
+        """Hand the key of `email` out from now on, or don't. None if there is no record."""
+        address = normal_email(email)
+        for _ in range(MOST_RACES):
+            record = None if address is None else await self.records.read(address)
+            if record is None:
+                return None
+            fields = {"is_active": "1" if on else "0"}
+            if (await self.records.swap([Change(record.email, record, fields)]))[0]:
+                return replace(record, is_active=on).shown()
+        raise StoreUnavailable
 
     async def show(self, email: str) -> dict[str, Any] | None:
         """The record of `email` without its secrets; None if there is none."""
-        record = await self.status(email)
+        address = normal_email(email)
+        record = None if address is None else await self.records.read(address)
         return None if record is None else record.shown()
 
     async def status(self, email: str) -> VaultRecord | None:
-        """The record of `email`, sealed; None if there is none."""
+        """The registered key of `email`, sealed; None if there is none."""
         address = normal_email(email)
-        return None if address is None else await self._records.read(address)
+        record = None if address is None else await self.records.read(address)
+        return record if record is not None and record.ciphertext else None
 
     async def credentials(self, email: str) -> Credentials | None:
         """The active key of `email`; None if none is registered or it is switched off.
@@ -101,10 +151,12 @@ class Vault:
         Raises DependencyUnavailable if the record can't be opened.
         """
         record = await self.status(email)
-        return self._opened(record) if record is not None and record.is_active else None
+        if record is None or not record.is_active:
+            return None
+        return opened(self.master_keys, record)
 
-    async def verify(self, email: str) -> Verification:
-        """Ask Binance whether it takes the key of `email`, and write down what it said.
+    async def verify(self, email: str, *, anew: bool = False) -> Verification:
+        """Whether Binance takes the key of `email`, written down; see `verification.py`.
 
         Raises BinanceFailed if Binance can't be asked; then the record stays as it was.
         """
@@ -113,25 +165,48 @@ class Vault:
             return Verification.NOT_REGISTERED
         if not record.is_active:
             return Verification.INACTIVE
-        if self._binance is None:
-            raise BinanceFailed("not configured")
-        taken = await self._binance.takes(self._opened(record))
-        await self._records.conclude(record, VERIFIED if taken else INVALID, self._now())
-        return Verification.VERIFIED if taken else Verification.REFUSED
+        return await self._verifier().verify(record, anew=anew)
 
-    def _opened(self, record: VaultRecord) -> Credentials:
-        try:
-            return self._master_keys.open(record.email, record.master_key_id, record.ciphertext)
-        except UndecryptableError as error:
-            local, _, domain = record.email.partition("@")
-            logger.error(
-                "vault record of %s***@%s can't be opened with master key %r: %s",
-                local[0],
-                domain,
-                record.master_key_id,
-                error,
+    def readings(self) -> Iterator[Reading]:
+        """What is counted here, for the metrics."""
+        if self.verifier is not None:
+            for result, count in self.verifier.counts.items():
+                yield Reading(Sourced.VERIFICATIONS, (result,), count)
+
+    def sealed(self, email: str, credentials: Credentials) -> VaultRecord:
+        """A new record. Raises DependencyUnavailable if no master key is configured."""
+        master_key_id, ciphertext = self.master_keys.seal(email, credentials)
+        return VaultRecord(
+            email=email,
+            master_key_id=master_key_id,
+            ciphertext=ciphertext,
+            verification_status=UNVERIFIED,
+            last_verified=None,
+            created_at=self._now(),
+            is_active=True,
+        )
+
+    def _verified(self, record: VaultRecord, judgement: Judgement) -> VaultRecord:
+        return replace(
+            record,
+            verification_status=VERIFIED,
+            last_verified=self._now(),
+            permissions=judgement.permissions,
+        )
+
+    async def _registrable(self, email: str) -> VaultRecord | None:
+        """The record that a registration would replace. Raises Forbidden if it must stay off."""
+        record = await self.records.read(email)
+        if record is not None and not record.is_active:
+            raise Forbidden(
+                "The registered key of this email is switched off", reason="key_switched_off"
             )
-            raise DependencyUnavailable(reason="vault_undecryptable", retry_after=60) from None
+        return record
+
+    def _verifier(self) -> Verifier:
+        if self.verifier is None:
+            raise BinanceFailed("not configured")
+        return self.verifier
 
     def _now(self) -> str:
         return iso_utc(self._clock())

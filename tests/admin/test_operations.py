@@ -413,6 +413,9 @@ async def test_a_block_is_listed_and_lifted(context):
         ("users.delete", {"id": 42}),
         ("vault.show", {"email": "nobody@example.com"}),
         ("vault.remove", {"email": "nobody@example.com"}),
+        ("vault.verify", {"email": "nobody@example.com"}),
+        ("vault.disable", {"email": "nobody@example.com"}),
+        ("vault.enable", {"email": "nobody@example.com"}),
         ("ips.unblock", {"ip": "203.0.113.9"}),
     ],
 )
@@ -528,7 +531,8 @@ def test_what_changes_something_says_so():
         *("keys.issue", "keys.set", "keys.rotate", "keys.revoke", "plans.set", "plans.revoke"),
         *("users.create", "users.revoke-tokens", "users.disable", "users.enable"),
         *("users.unlink", "users.delete", "tokens.revoke"),
-        *("vault.add", "vault.remove", "ips.unblock"),
+        *("vault.add", "vault.import", "vault.verify", "vault.rotate", "vault.disable"),
+        *("vault.enable", "vault.remove", "ips.unblock"),
     }
 
 

@@ -52,7 +52,8 @@ def test_there_is_every_command_of_the_design():
         *("tokens show", "tokens rotate", "tokens revoke"),
         *("users disable", "users enable", "users unlink", "users delete"),
         *("users export", "users import"),
-        *("vault add", "vault show", "vault remove"),
+        *("vault add", "vault import", "vault list", "vault show", "vault verify"),
+        *("vault rotate", "vault disable", "vault enable", "vault remove"),
         *("ips list", "ips unblock", "store check"),
     }
 

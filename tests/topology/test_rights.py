@@ -4,6 +4,7 @@ That they are enough for all that a gateway does on one server is test_canary.py
 as a user who has these alone.
 """
 
+import json
 import shlex
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from redis_process import RedisProcess
 
 from gateway.admin.operations import OPERATIONS, Context, Refused, open_context
-from gateway.errors import Unauthenticated
+from gateway.errors import BinanceFailed, Unauthenticated
 from gateway.identity.replay import SignedInTokens
 from gateway.identity.sessions import Sessions
 from gateway.identity.tokens import AppTokens
@@ -96,7 +97,10 @@ async def test_in_a_cluster_they_are_enough_for_every_operation(cluster: Cluster
     for node in cluster.nodes:
         allow(node)
     store = StoreSettings(url=as_user(cluster.url))
-    vault = VaultSettings(encryption_keys=(VaultKey(id="v1", secret="A" * 43 + "="),))
+    vault = VaultSettings(
+        encryption_keys=(VaultKey(id="v1", secret="A" * 43 + "="),),
+        binance_url="http://127.0.0.1:1",
+    )
     settings = Settings(store=store, vault=vault)
     async with open_context(settings, timeout_seconds=2) as context:
         assert context.store.available
@@ -167,6 +171,15 @@ async def use_everything(context: Context) -> None:
     await once.release("header.payload.signature")
     await do("vault.add", email="jane@example.com", api_key="k" * 20, api_secret="s" * 20)
     await do("vault.show", email="jane@example.com")
+    line = json.dumps({"email": "x@example.com", "api_key": "k", "api_secret": "s"})
+    assert (await do("vault.import", lines=[line]))["new"] == 1
+    assert len(await do("vault.list")) == 2
+    assert (await do("vault.rotate"))["current"] == 2
+    await do("vault.disable", email="jane@example.com")
+    await do("vault.enable", email="jane@example.com")
+    with suppress(BinanceFailed):  # nobody is there
+        await do("vault.verify", email="jane@example.com")
+    assert await context.vault.withdraw("x@example.com")
     await do("vault.remove", email="jane@example.com")
     for _ in range(3):
         await context.limiter.admit("203.0.113.1")

@@ -99,6 +99,32 @@ async def test_cut_off_after_any_step_the_next_sign_in_makes_it_whole(
         assert (ttl == -1) == (other.id == user.id), "only the one user stays"
 
 
+@pytest.mark.parametrize("provider", ["google", "apple"])
+async def test_whoever_is_overtaken_by_the_same_person_notes_no_second_link(
+    gateways: list[Users], monkeypatch: pytest.MonkeyPatch, provider: str
+):
+    """`provider` is overtaken where a user is created, or where one is linked."""
+    if provider == "apple":
+        await sign_in(gateways[0], "google", "g-1")
+    claim = gateways[0]._spread._claim
+    overtaken = False
+
+    async def claim_after_another(by: str, *words: str) -> bool:
+        nonlocal overtaken
+        if by == provider and not overtaken:
+            overtaken = True
+            assert await sign_in(gateways[1], provider, "p-1")
+        return await claim(by, *words)
+
+    monkeypatch.setattr(gateways[0]._spread, "_claim", claim_after_another)
+    user = await gateways[0].show((await sign_in(gateways[0], provider, "p-1")).id)
+    assert overtaken
+    events = [(event["event"], event["provider"]) for event in user.history()]
+    created, linked = ("created", "google"), ("linked", "apple")
+    assert events == ([created] if provider == "google" else [created, linked])
+    assert [each.id for each in await gateways[1].list()] == [user.id]
+
+
 async def test_what_nobody_kept_goes_by_itself(
     cluster_store: Store, monkeypatch: pytest.MonkeyPatch
 ):

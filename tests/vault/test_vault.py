@@ -10,19 +10,20 @@ from gateway.errors import BinanceFailed, DependencyUnavailable, StoreUnavailabl
 from gateway.sections import StoreSettings, VaultKey, VaultSettings
 from gateway.store.redis import Store
 from gateway.vault import Credentials, Vault, Verification
-from gateway.vault.binance import Binance
+from gateway.vault.binance import Binance, Judgement
 
 EMAIL = "user@example.com"
 NOW = 1_777_464_000.9  # 2026-04-29T12:00:00
 CREDENTIALS = Credentials("binance-key", "binance-secret")
 
 
-def settings(*ids: str) -> VaultSettings:
+def settings(*ids: str, **more) -> VaultSettings:
     return VaultSettings(
+        **more,
         encryption_keys=tuple(
             VaultKey(id=name, secret=SecretStr(base64.b64encode(name.encode() * 16).decode()))
             for name in ids
-        )
+        ),
     )
 
 
@@ -48,8 +49,8 @@ async def stand_in():
 @pytest.fixture
 async def vault(store, stand_in, clock):
     async with ClientSession() as session:
-        binance = Binance(session, stand_in.base_url, 5)
-        yield Vault(store, settings("v1"), binance, clock=clock)
+        chosen = settings("v1", binance_url=stand_in.base_url)
+        yield Vault(store, chosen, Binance(session, chosen), clock=clock)
 
 
 @pytest.fixture
@@ -70,7 +71,10 @@ SHOWN = {
     "last_verified": None,
     "created_at": "2026-04-29T12:00:00",
     "is_active": True,
+    "permissions": None,
+    "can_withdraw": None,
 }
+TAKEN = {"permissions": ["enableFutures", "enableReading"], "can_withdraw": False}
 
 
 async def test_a_key_that_was_added_is_handed_out(vault):
@@ -164,7 +168,7 @@ async def test_a_key_that_is_switched_off_is_not_handed_out(
 async def test_a_key_that_binance_takes_is_verified(registered, clock):
     clock.now += 3600
     assert await registered.verify(EMAIL) is Verification.VERIFIED
-    assert await registered.show(EMAIL) == SHOWN | {
+    assert await registered.show(EMAIL) == SHOWN | TAKEN | {
         "verification_status": "verified",
         "last_verified": "2026-04-29T13:00:00",
     }
@@ -198,10 +202,10 @@ class Meanwhile:
     def __init__(self, happening) -> None:
         self._happening = happening
 
-    async def takes(self, credentials: Credentials) -> bool:
+    async def judge(self, credentials: Credentials) -> Judgement:
         assert credentials == CREDENTIALS
         await self._happening()
-        return True
+        return Judgement(taken=True)
 
 
 async def test_a_key_replaced_during_its_verification_is_not_called_verified(
@@ -268,7 +272,8 @@ async def test_another_emails_ciphertext_is_not_handed_out(registered, store):
 async def test_redis_being_away_is_a_503_and_not_a_missing_key(redis_process, stand_in):
     opened = await Store.open(StoreSettings(url=redis_process.url, timeout=2))
     async with ClientSession() as session:
-        vault = Vault(opened, settings("v1"), Binance(session, stand_in.base_url, 5))
+        chosen = settings("v1", binance_url=stand_in.base_url)
+        vault = Vault(opened, chosen, Binance(session, chosen))
         await vault.add(EMAIL, "binance-key", "binance-secret")
         redis_process.stop()
         for asked in (vault.credentials, vault.status, vault.show, vault.verify, vault.remove):

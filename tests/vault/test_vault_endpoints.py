@@ -27,10 +27,11 @@ async def stand_in():
 
 @pytest.fixture
 async def vault(store, stand_in):
-    keys = VaultSettings(encryption_keys=(VaultKey(id="v1", secret=SECRET),))
+    settings = VaultSettings(
+        encryption_keys=(VaultKey(id="v1", secret=SECRET),), binance_url=stand_in.base_url
+    )
     async with ClientSession() as session:
-        binance = Binance(session, stand_in.base_url, 5)
-        yield Vault(store, keys, binance, clock=lambda: NOW)
+        yield Vault(store, settings, Binance(session, settings), clock=lambda: NOW)
 
 
 @pytest.fixture

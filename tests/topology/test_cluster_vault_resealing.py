@@ -1,0 +1,3 @@
+from elsewhere import taken_from
+
+globals().update(taken_from("vault/test_resealing.py"))
