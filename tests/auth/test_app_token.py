@@ -50,9 +50,7 @@ class Gateway:
         request = exchange("GET", "/me")
         request.connection = on or request.connection
         for value in sent:
-            request.message = request.message._replace(
-                headers=type(request.headers)(with_field(request.headers, value))
-            )
+            request.headers = type(request.headers)(with_field(request.headers, value))
         return await pattern.authenticate(request)
 
     async def refuses(self, *sent: str, **route: Any) -> GatewayError:
