@@ -6,6 +6,8 @@ PYTHON ?= $(shell sh tests/tools/find_python.sh)
 UV_VERSION := 0.13.9
 ARGS ?=
 FUZZ_SECONDS ?= 60
+# Tests wait for real processes half of their time.
+TEST_PROCESSES ?= $(shell expr $$(nproc 2>/dev/null || echo 2) '*' 3 / 2)
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -74,7 +76,7 @@ bench-limits: install ## what the limits cost, in speed and in Redis; two cores,
 test: install ## run the tests, on a real redis-server; ARGS="tests/limits -x" goes to pytest
 	@command -v curl >/dev/null || sh tests/tools/install.sh curl
 	@command -v redis-server >/dev/null || sh tests/tools/install.sh redis-server redis
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 conformance: install ## the conformance rows through nginx, HAProxy and Caddy too; writes RESULTS.md
 	@command -v nginx >/dev/null || sh tests/tools/install.sh nginx
