@@ -11,6 +11,8 @@ from hiredis import pack_command
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+FLUSHES_ENDURED = 3  # SCRIPT FLUSH can come between loading a script and calling it
+
 
 class Script(Protocol):
     """A Lua script that Redis knows by its hash; it is sent once."""
@@ -36,11 +38,12 @@ class PooledScript:
         """Raises what redis-py raises."""
         if client is not None:
             return await self._in_pipeline(keys, args, client=client)
-        try:
-            return await self._call("EVALSHA", self._sha1, len(keys), *keys, *args)
-        except NoScriptError:
-            await self._call("SCRIPT", "LOAD", self._text)
-            return await self._call("EVALSHA", self._sha1, len(keys), *keys, *args)
+        for _ in range(FLUSHES_ENDURED):
+            try:
+                return await self._call("EVALSHA", self._sha1, len(keys), *keys, *args)
+            except NoScriptError:
+                await self._call("SCRIPT", "LOAD", self._text)
+        return await self._call("EVALSHA", self._sha1, len(keys), *keys, *args)
 
     async def _call(self, *words: Any) -> Any:
         packed = pack_command(words)

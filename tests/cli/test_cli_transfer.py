@@ -110,6 +110,8 @@ def test_who_is_interrupted_goes_on_with_the_same_command(environment, client):
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
+        # Who runs in the background of a shell was started with this signal ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         assert process.stdin is not None
