@@ -111,7 +111,7 @@ def test_who_is_interrupted_goes_on_with_the_same_command(environment, client):
         text=True,
         env=environment,
         # Who runs in the background of a shell was started with this signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
     try:
         assert process.stdin is not None
