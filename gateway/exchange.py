@@ -76,44 +76,17 @@ def json_answer(status: int, value: Any, headers: tuple[tuple[str, str], ...] = 
     return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
 
 
-class Wakeup:
-    """What a request in the lane (`listener/serving.py`) waits for; awaited by one, once.
+class Pause:
+    """Awaited in the lane (`listener/serving.py`) until the connection is told to go on."""
 
-    It takes a future's place, but who waits goes on at once, not in the loop's next turn.
-    """
+    __slots__ = ()
 
-    __slots__ = ("_error", "_is_done", "wake")
-
-    def __init__(self) -> None:
-        self._is_done = False
-        self._error: BaseException | None = None
-        self.wake: Woken | None = None  # set by whom awaiting it has brought here
-
-    def done(self) -> bool:
-        return self._is_done
-
-    def set_result(self, _result: None) -> None:
-        self._is_done = True
-        if self.wake is not None:
-            self.wake(well=True)
-
-    def set_exception(self, error: BaseException) -> None:
-        self._is_done = True
-        self._error = error
-        if self.wake is not None:
-            self.wake(well=False)
-
-    def __await__(self) -> Generator["Wakeup", None, None]:
-        if not self._is_done:
-            yield self
-        self.wake = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+    def __await__(self) -> Generator["Pause", None, None]:
+        return iter(_ONCE)  # type: ignore[return-value]  # an iterator is enough
 
 
-class Woken(Protocol):
-    def __call__(self, *, well: bool) -> None: ...
+PAUSE = Pause()
+_ONCE = (PAUSE,)
 
 
 class Flow(Protocol):
@@ -133,7 +106,7 @@ class ClientConnection(Protocol):
     draining: bool  # the next answer says that it is the last
     ending: bool  # the answer under way is the last, whether it says so or not
     flow: "Flow | None"
-    in_lane: bool  # what a request waits for there is a `Wakeup`
+    in_lane: bool  # a request waits there by `PAUSE`
 
     @property
     def writing_paused(self) -> bool: ...
@@ -150,6 +123,12 @@ class ClientConnection(Protocol):
 
     def switch(self, protocol: asyncio.Protocol) -> bytes:
         """From here on the transport is `protocol`'s; what has come for it by now."""
+
+    def go_on(self) -> None:
+        """What was awaited in the lane has come."""
+
+    def give_to_task(self, awaited: object = None) -> None:
+        """What was awaited in the lane has failed: what comes next may take its time."""
 
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...

@@ -2,7 +2,7 @@
 
 Usually the connection's task runs it. A request that has come whole while the task rests need not
 wait for the loop to wake that: it goes by *the lane*. There `_serve` runs at once, within the call
-that brought the bytes, up to where it waits; for its backend's answer it waits by a `Wakeup`, and
+that brought the bytes, up to where it waits; for its backend's answer it waits by `PAUSE`, and
 goes on within the call that brings the last of that. So nothing is made, armed or woken for it.
 
 Rules:
@@ -13,7 +13,7 @@ Rules:
 """
 
 import asyncio
-from asyncio.tasks import _enter_task, _leave_task, current_task
+from asyncio.tasks import _enter_task, _leave_task
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
 from time import monotonic
@@ -28,7 +28,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from gateway.errors import BadRequest, HeadersTooLarge
-from gateway.exchange import Exchange, Wakeup
+from gateway.exchange import PAUSE, Exchange
 from gateway.listener.framing import field_bytes
 
 if TYPE_CHECKING:
@@ -182,41 +182,37 @@ class ServingConnection(RequestHandler):
         waiter, messages = self._waiter, self._messages
         if not messages or waiter is None or waiter.done():
             return
-        if (
-            self._uses_lane
-            and len(messages) == 1
-            and is_simple(*messages[0])
-            and current_task(self._loop) is None
-        ):
+        if self._uses_lane and len(messages) == 1 and is_simple(*messages[0]):
             self._waiter, self._resting, self.in_lane = None, waiter, True
             self._run = self._serve(*messages.popleft())
             if self._context is None:
                 self._context = copy_context()
-            self._go_on()
+            self.go_on()
         else:
             waiter.set_result(None)
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Run what is in the lane up to where it waits, or to its end."""
         run, task, loop, context = self._run, self._task_handler, self._loop, self._context
         assert run is not None
-        assert task is not None
         assert context is not None
-        _enter_task(loop, task)
+        try:
+            _enter_task(loop, task)
+        except RuntimeError:  # somebody else's task has called: one can't be within another
+            self.give_to_task()
+            return
         try:
             awaited = context.run(run.send, None)
         except StopIteration as end:
             goes_on = end.value
         else:
-            if type(awaited) is Wakeup:
-                awaited.wake = self._woken
-            else:
-                self._give_to_task(awaited)
+            if awaited is not PAUSE:
+                self.give_to_task(awaited)
             return
         finally:
             _leave_task(loop, task)
         self._run = None
-        self._leave_lane()
+        self._waiter, self._resting, self.in_lane = self._resting, None, False
         if not goes_on:
             self.force_close()
         elif self._messages:
@@ -224,22 +220,13 @@ class ServingConnection(RequestHandler):
         else:
             self._keep_alive_from_now()
 
-    def _woken(self, *, well: bool) -> None:
-        """What was waited for is there. What has failed may be tried again, and take its time."""
-        if well and self._task_handler is not None and current_task(self._loop) is None:
-            self._go_on()
-        else:
-            self._give_to_task(None)
-
-    def _give_to_task(self, awaited: object) -> None:
+    def give_to_task(self, awaited: object = None) -> None:
+        """Let the connection's task go on, with what waits for `awaited`."""
         self._awaited = awaited
-        self._leave_lane()
+        self._waiter, self._resting, self.in_lane = self._resting, None, False
         assert self._waiter is not None
         if not self._waiter.done():
             self._waiter.set_result(None)
-
-    def _leave_lane(self) -> None:
-        self._waiter, self._resting, self.in_lane = self._resting, None, False
 
     @coroutine
     def _rest_of(self, run: Run) -> Generator[Any, Any, bool]:
