@@ -12,7 +12,7 @@ goes with them are for log, metrics and traces.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,19 +76,6 @@ def json_answer(status: int, value: Any, headers: tuple[tuple[str, str], ...] = 
     return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
 
 
-class Pause:
-    """Awaited in the lane (`listener/serving.py`) until the connection is told to go on."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator["Pause", None, None]:
-        return iter(_ONCE)  # type: ignore[return-value]  # an iterator is enough
-
-
-PAUSE = Pause()
-_ONCE = (PAUSE,)
-
-
 class Flow(Protocol):
     """Who writes to the client right now, and must wait while the client is slow."""
 
@@ -106,7 +93,6 @@ class ClientConnection(Protocol):
     draining: bool  # the next answer says that it is the last
     ending: bool  # the answer under way is the last, whether it says so or not
     flow: "Flow | None"
-    in_lane: bool  # a request waits there by `PAUSE`
 
     @property
     def writing_paused(self) -> bool: ...
@@ -123,12 +109,6 @@ class ClientConnection(Protocol):
 
     def switch(self, protocol: asyncio.Protocol) -> bytes:
         """From here on the transport is `protocol`'s; what has come for it by now."""
-
-    def go_on(self) -> None:
-        """What was awaited in the lane has come."""
-
-    def give_to_task(self, awaited: object = None) -> None:
-        """What was awaited in the lane has failed: what comes next may take its time."""
 
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...

@@ -23,7 +23,7 @@ from gateway.errors import (
     PayloadTooLarge,
     UpstreamFailed,
 )
-from gateway.exchange import PAUSE, Exchange
+from gateway.exchange import Exchange
 from gateway.limits import ClientAddresses
 from gateway.proxy.answer import connection_line, own_lines
 from gateway.proxy.connection import NEVER, UpstreamConnection
@@ -196,15 +196,12 @@ class Relay:
     __slots__ = (
         "_chunks",
         "_done",
-        "_error",
         "_forwarder",
-        "_in_lane",
         "_out",
         "_pump",
         "_request_sent",
         "_started",
         "_upstream",
-        "_waiter",
         "exchange",
     )
 
@@ -214,11 +211,7 @@ class Relay:
         self.exchange = exchange
         self._upstream = upstream
         self._forwarder = forwarder
-        self._done = False
-        self._error: GatewayError | None = None
-        # Whoever waits for the end: in the lane, or by the future.
-        self._in_lane = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pump: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
         self._chunks = False  # the answer goes to the client in chunks
@@ -246,31 +239,15 @@ class Relay:
             self._request_sent = False
             self._upstream.write(head)
             self._pump = asyncio.get_running_loop().create_task(self._send_body())
-        if not self._done:
-            if exchange.connection.in_lane:
-                self._in_lane = True
-                await PAUSE
-            else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+        await self._done
 
     def _settle(self, error: GatewayError | None = None) -> None:
-        """It is over; `error`: not well. Whoever waits for it goes on."""
-        if self._done:
-            return
-        self._done = True
-        self._error = error
-        if self._in_lane:
-            connection = self.exchange.connection
+        """It is over; `error`: not well."""
+        if not self._done.done():
             if error is None:
-                connection.go_on()
+                self._done.set_result(None)
             else:
-                connection.give_to_task()
-        elif self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+                self._done.set_exception(error)
 
     def finish(self) -> None:
         """Let go of the client and of the request; the caller releases the connection."""
