@@ -12,7 +12,7 @@ goes with them are for log, metrics and traces.
 import asyncio
 import json
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,46 +76,6 @@ def json_answer(status: int, value: Any, headers: tuple[tuple[str, str], ...] = 
     return Answer(status, json.dumps(value, ensure_ascii=False).encode(), headers)
 
 
-class Wakeup:
-    """What a request in the lane (`listener/serving.py`) waits for; awaited by one, once.
-
-    It takes a future's place, but who waits goes on at once, not in the loop's next turn.
-    """
-
-    __slots__ = ("_error", "_is_done", "wake")
-
-    def __init__(self) -> None:
-        self._is_done = False
-        self._error: BaseException | None = None
-        self.wake: Woken | None = None  # set by whom awaiting it has brought here
-
-    def done(self) -> bool:
-        return self._is_done
-
-    def set_result(self, _result: None) -> None:
-        self._is_done = True
-        if self.wake is not None:
-            self.wake(well=True)
-
-    def set_exception(self, error: BaseException) -> None:
-        self._is_done = True
-        self._error = error
-        if self.wake is not None:
-            self.wake(well=False)
-
-    def __await__(self) -> Generator["Wakeup", None, None]:
-        if not self._is_done:
-            yield self
-        self.wake = None
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-
-class Woken(Protocol):
-    def __call__(self, *, well: bool) -> None: ...
-
-
 class Flow(Protocol):
     """Who writes to the client right now, and must wait while the client is slow."""
 
@@ -133,7 +93,6 @@ class ClientConnection(Protocol):
     draining: bool  # the next answer says that it is the last
     ending: bool  # the answer under way is the last, whether it says so or not
     flow: "Flow | None"
-    in_lane: bool  # what a request waits for there is a `Wakeup`
 
     @property
     def writing_paused(self) -> bool: ...

@@ -73,8 +73,6 @@ class ListenSettings(Model):
     """Processes that share the port; one per core is right."""
     worker_timeout: Number = Field(default=10, ge=1)
     """Seconds without a sign of life after which a worker is replaced."""
-    lane: Flag = True
-    """Serve requests that have come whole at once, not each by its connection's task."""
     tls: TlsSettings | None = None
     """Certificate and key when clients connect by TLS; null: plain HTTP."""
     proxy_protocol: ProxyProtocolSettings | None = None

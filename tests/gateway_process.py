@@ -74,8 +74,7 @@ class GatewayProcess:
     """One `gateway serve`, and the commands that go with its settings.
 
     `config` and `routes` are files, or what is to stand in them. `environ` adds to an environment
-    without any GATEWAY_ setting of whoever runs the tests, but for the lane's. `program` is what
-    follows `python`.
+    without any GATEWAY_ setting of whoever runs the tests. `program` is what follows `python`.
     """
 
     def __init__(
@@ -92,9 +91,7 @@ class GatewayProcess:
         self.routes_path = _written(folder / "routes.yaml", routes)
         self.config_path = _written(folder / "gateway.yaml", config or {})
         self.environ = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith("GATEWAY_") or name == "GATEWAY_LISTEN__LANE"
+            name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")
         }
         self.environ |= {"GATEWAY_LISTEN__PORT": "0", "GATEWAY_ADMIN__PORT": "0"}
         self.environ |= {"TMPDIR": str(folder), **SECRETS, **(environ or {})}

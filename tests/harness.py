@@ -27,8 +27,6 @@ from gateway.worker import tick
 TOKEN_SECRET = "a-token-secret-of-more-than-32-bytes"
 VAULT_KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 ENVIRON = {"GATEWAY_TOKEN_SECRET": TOKEN_SECRET, "GATEWAY_VAULT_KEY": VAULT_KEY}
-# Of whoever runs the tests: all that holds with the lane holds without it.
-ENVIRON |= {name: os.environ[name] for name in ("GATEWAY_LISTEN__LANE",) if name in os.environ}
 
 
 @dataclass

@@ -129,10 +129,6 @@ class ClientConnection(ServingConnection):
     # What comes from the client.
 
     def data_received(self, data: bytes) -> None:
-        self._divide(data)
-        self._take_up()
-
-    def _divide(self, data: bytes) -> None:
         """Give the parser each head of a read by itself, and none while too many wait.
 
         It forgets what it has parsed of a read when something in it is wrong: behind a good request
@@ -158,9 +154,7 @@ class ClientConnection(ServingConnection):
 
     def _parse(self, data: bytes) -> None:
         heads = self._request_count
-        waiter, self._waiter = self._waiter, None  # `_take_up` is who wakes it
         super().data_received(data)
-        self._waiter = waiter
         messages = self._messages
         if self._request_count != heads:
             if self._unfinished_bytes or len(data) > self._listener.bounds.headers:

@@ -38,7 +38,6 @@ class Listener(web.Server):
         self._plain = tls is None and proxies is None
         self.entering: set[Entrance] = set()
         self._retires = False
-        self.uses_lane = settings.listen.lane
         self.use(gateway, settings.bounds, addresses, tls)
 
     def use(

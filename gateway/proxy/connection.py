@@ -138,14 +138,15 @@ class UpstreamConnection(asyncio.Protocol):
         self.sent = False
         self.receiver = receiver
         self.read_timeout = read_timeout
-        self.deadline = self._loop.time() + read_timeout
+        self.moved()
 
     def write(self, data: bytes) -> None:
         transport = self.transport
         if transport is not None and not transport.is_closing():
             self.sent = True
             transport.write(data)
-            self.moved()
+            if not self._held:
+                self.deadline = self._loop.time() + self.read_timeout
 
     def moved(self) -> None:
         """Something went on: the time until it must again begins anew."""

@@ -23,7 +23,7 @@ from gateway.errors import (
     PayloadTooLarge,
     UpstreamFailed,
 )
-from gateway.exchange import Exchange, Wakeup
+from gateway.exchange import Exchange
 from gateway.limits import ClientAddresses
 from gateway.proxy.answer import connection_line, own_lines
 from gateway.proxy.connection import NEVER, UpstreamConnection
@@ -211,9 +211,7 @@ class Relay:
         self.exchange = exchange
         self._upstream = upstream
         self._forwarder = forwarder
-        self._done: Wakeup | asyncio.Future[None] = (
-            Wakeup() if exchange.connection.in_lane else asyncio.get_running_loop().create_future()
-        )
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pump: asyncio.Task[None] | None = None
         self._out: list[bytes] = []
         self._chunks = False  # the answer goes to the client in chunks
@@ -242,6 +240,14 @@ class Relay:
             self._upstream.write(head)
             self._pump = asyncio.get_running_loop().create_task(self._send_body())
         await self._done
+
+    def _settle(self, error: GatewayError | None = None) -> None:
+        """It is over; `error`: not well."""
+        if not self._done.done():
+            if error is None:
+                self._done.set_result(None)
+            else:
+                self._done.set_exception(error)
 
     def finish(self) -> None:
         """Let go of the client and of the request; the caller releases the connection."""
@@ -361,13 +367,11 @@ class Relay:
         if self._chunks:
             self._out.append(b"0\r\n\r\n")
         self.flush()
-        if not self._done.done():
-            self._done.set_result(None)
+        self._settle()
 
     def switched(self, first: bytes) -> None:  # noqa: ARG002  # only a tunnel asks for it
         self._upstream.fail(UpstreamFailed(reason="upstream_bad_answer"))
 
     def failed(self, error: GatewayError) -> None:
         self._out.clear()
-        if not self._done.done():
-            self._done.set_exception(error)
+        self._settle(error)

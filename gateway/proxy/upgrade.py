@@ -131,8 +131,7 @@ class UpgradeRelay(Relay):
         self.exchange.body_received_bytes = tunnel.client.received_bytes
         self.sockets.closed(self.socket, tunnel.reason or End.CLIENT)
         self._tunnel = None
-        if not self._done.done():
-            self._done.set_result(None)
+        self._settle()
 
     def finish(self) -> None:
         super().finish()
