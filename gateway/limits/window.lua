@@ -83,16 +83,27 @@ for question = at, #ARGV, 6 do
     block_key = KEYS[key_at]
     key_at = key_at + 1
   end
+  local asked, weight = tonumber(ARGV[question + 1]), tonumber(ARGV[question + 2])
+  local granted_at, size = tonumber(ARGV[question + 3]), tonumber(ARGV[question + 4])
+  local used = tonumber(ARGV[question + 5])
   local blocked_until = tonumber(block_key and texts[block_key] or 0)
   local text, milliseconds = nil, 0
   local admitted, verdict, remaining, wait, reserved, now = 0, BLOCKED, 0, 0, 0, clock
   if blocked_until > clock then
     wait = blocked_until - clock
+    if size + used > 0 and policy.block < policy.window then -- it will count when the block ends
+      local grant = policy.grant
+      policy.grant = 0
+      text, milliseconds = decide_sliding(
+        policy, texts[window_key], 0, weight, granted_at, size, used
+      )
+      keep(window_key, text, milliseconds)
+      policy.grant = grant
+    end
   else
     local decide = KINDS[policy.window] or decide_sliding
     text, milliseconds, admitted, verdict, remaining, wait, reserved, now = decide(
-      policy, texts[window_key], tonumber(ARGV[question + 1]), tonumber(ARGV[question + 2]),
-      tonumber(ARGV[question + 3]), tonumber(ARGV[question + 4]), tonumber(ARGV[question + 5])
+      policy, texts[window_key], asked, weight, granted_at, size, used
     )
     if verdict == EXCEEDED and block_key then
       wait = policy.block

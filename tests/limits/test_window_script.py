@@ -288,6 +288,19 @@ def test_a_clock_that_steps_back_keeps_the_window_or_starts_a_new_one(client, ba
     assert world.ask(0, 1)[2] == left
 
 
+def test_what_is_given_back_amid_a_block_shorter_than_the_window_counts_after_it(client):
+    world = World(client, requests=24, block=5_000)
+    for worker, asked in ((0, 5), (1, 1)):
+        world.ask(worker, asked)
+    world.use(1, 1)
+    world.ask(0, 13)
+    assert world.ask(0, 1, weight=6)[1] == EXCEEDED
+    assert world.ask(1, 0)[1] == BLOCKED
+    world.advance(5_000)
+    assert world.ask(0, 5)[0] == 4
+    assert len(world.truth) == 24
+
+
 def test_many_buckets_are_decided_in_one_call_each_on_its_own(client):
     client.set("test:clock", 1_700_000_000_000)
     script = client.register_script(CLOCK + WINDOW_SCRIPT)
