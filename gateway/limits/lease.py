@@ -16,8 +16,10 @@ from collections.abc import Sequence
 from gateway.limits import courier
 from gateway.limits.policy import Decision, Policy
 
-ALLOWED_SHARE = 512  # what a lease allows is this part of the limit,
-ALLOWED_MOST = 256  # and never more than this
+# What a lease allows is this part of the limit: what 256 workers have not told of yet fits into the
+# half of it that is free before a bucket is marked;
+ALLOWED_SHARE = 512
+ALLOWED_MOST = 256  # and it is never more than this.
 ANSWERS_KEPT = 100_000
 MARKS_KEPT = 10_000
 PAUSE_SECONDS = 1.0  # without leases, for a worker that can't be told of all marks
